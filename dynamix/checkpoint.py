@@ -1,0 +1,122 @@
+"""Checkpoints: one safetensors file (tensors) with JSON metadata, renamed into place when whole.
+
+Nothing is pickled and nothing is executed on loading; a kill at any moment leaves the previous file.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dynamix import encoders
+from dynamix.centroids import CentroidsMemory
+from dynamix.config import Config, from_json, to_json
+from dynamix.methods.dynamix import State
+
+NAME = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after its epoch `epoch` (the next one to train is `epoch + 1`)."""
+
+    config: Config
+    epoch: int
+    tensors: dict[str, Tensor]
+    queue: tuple[int, ...]
+
+
+def save(
+    folder: Path,
+    config: Config,
+    epoch: int,
+    encoder: nn.Module,
+    momentum: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: State,
+    labels: np.ndarray,
+    removed: np.ndarray,
+) -> None:
+    """Write `folder/checkpoint.safetensors`, replacing the previous one atomically.
+
+    `labels` and `removed` (N,) are what the epoch trained with: kept for whoever looks at the run.
+    """
+    tensors = _prefixed("encoder", encoder.state_dict()) | _prefixed("momentum", momentum.state_dict())
+    for index, values in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(v) for name, v in values.items() if v is not None}
+    tensors["state.labels"] = torch.from_numpy(state.labels)
+    tensors |= {"epoch.labels": torch.from_numpy(labels), "epoch.removed": torch.from_numpy(removed)}
+    if state.memory is not None:
+        tensors |= {"memory.labels": state.memory.labels, "memory.centroids": state.memory.centroids}
+        if state.memory.videos is not None:
+            tensors["memory.videos"] = state.memory.videos
+    metadata = {"config": to_json(config), "epoch": str(epoch), "queue": json.dumps(list(state.queue))}
+    temporary = folder / f"{NAME}.{os.getpid()}.tmp"
+    save_file({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, temporary, metadata)
+    os.replace(temporary, folder / NAME)
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read a checkpoint. A missing or damaged file is a one-line error naming it and the remedy."""
+    path = folder / NAME if folder.is_dir() else folder
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}: train first (`dynamix train`), or name its folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        config, queue = from_json(metadata["config"]), tuple(json.loads(metadata["queue"]))
+    except Exception as error:
+        raise ValueError(f"{path} is not a dynamix checkpoint ({error}): delete it and train again") from error
+    return Checkpoint(config, int(metadata["epoch"]), tensors, queue)
+
+
+def load_encoder(folder: str | Path) -> tuple[nn.Module, Config]:
+    """The momentum encoder of a trained run, in eval mode (inference uses it alone), and its config."""
+    checkpoint = load(Path(folder))
+    encoder = encoders.build(checkpoint.config.encoder)
+    encoder.load_state_dict(_stripped("momentum", checkpoint.tensors))
+    return encoder.eval(), checkpoint.config
+
+
+def restore(
+    checkpoint: Checkpoint, encoder: nn.Module, momentum: nn.Module, optimizer: torch.optim.Optimizer
+) -> State:
+    """Put a checkpoint's tensors back; returns the method's state."""
+    tensors = checkpoint.tensors
+    encoder.load_state_dict(_stripped("encoder", tensors))
+    momentum.load_state_dict(_stripped("momentum", tensors))
+    slots: dict[int, dict[str, Any]] = {}
+    for name, value in _stripped("optimizer", tensors).items():
+        index, _, slot = name.partition(".")
+        slots.setdefault(int(index), {})[slot] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    return state_of(checkpoint, next(encoder.parameters()).device)
+
+
+def state_of(checkpoint: Checkpoint, device: torch.device) -> State:
+    """The method's state as the checkpoint holds it."""
+    tensors, memory = checkpoint.tensors, None
+    if "memory.labels" in tensors:
+        videos = tensors.get("memory.videos")
+        memory = CentroidsMemory(
+            tensors["memory.labels"].to(device),
+            tensors["memory.centroids"].to(device),
+            None if videos is None else videos.to(device),
+        )
+    return State(tensors["state.labels"].numpy(), memory, checkpoint.queue)
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}
+
+
+def _stripped(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix + "."): v for k, v in tensors.items() if k.startswith(prefix + ".")}

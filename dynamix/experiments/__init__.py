@@ -1,0 +1,1 @@
+"""Runs and the tables made of them: each run a folder keyed by the hash of its config."""

@@ -1,0 +1,158 @@
+"""`dynamix demo`: the method's claim on the embedded benchmark, in one table and a few pictures.
+
+Four runs: multi-camera data alone, the same at DynaMix's batch size (the fair control), with videos
+under the tracker's raw labels, and full DynaMix. Trained on plaza and videos, reported on station and
+hall, which no run has seen; anything that had to be chosen was chosen on campus.
+"""
+
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dynamix.config import Config, change, profile
+from dynamix.data.mannequins import worlds
+from dynamix.experiments import pictures
+from dynamix.experiments.run import TEST_WORLDS, Spec, run_all, write
+
+METHODS = ("multi only", "multi only, 64", "+ raw videos", "DynaMix")
+TITLES = {
+    "multi only": "multi-camera only",
+    "multi only, 64": "multi-camera only, same batch size",
+    "+ raw videos": "+ videos, raw tracker labels",
+    "DynaMix": "DynaMix",
+}
+
+Result = dict[str, Any]
+
+
+def variant(base: Config, method: str) -> Config:
+    """The config of one of `METHODS`."""
+    if method == "multi only":
+        return change(base, batch__ids_single=0)
+    if method == "multi only, 64":
+        batch = base.batch
+        ids = batch.size // batch.images_multi
+        return change(base, batch__ids_multi=ids, batch__ids_single=0)
+    if method == "+ raw videos":
+        return change(base, rm__on=False, dsm__mode="off", ecm__naive=True)
+    return base
+
+
+def specs(profile_name: str, seeds: Sequence[int]) -> list[Spec]:
+    """Every run of the demo."""
+    return [
+        Spec(name=f"{method} (seed {seed})", config=change(variant(profile(profile_name), method), seed=seed))
+        for seed in seeds
+        for method in METHODS
+    ]
+
+
+def demo(
+    profile_name: str = "mini",
+    seeds: Sequence[int] = (0,),
+    *,
+    out: Path = Path("figures/demo"),
+    runs: Path = Path("runs"),
+    jobs: int | None = None,
+) -> Result:
+    """Build the worlds, train, evaluate, print the tables, draw the pictures; returns what it found."""
+    began = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    config = profile(profile_name)
+    print(f"1/3  the embedded benchmark ({profile_name} profile): drawn once, then cached")
+    roots = worlds.build(config.mannequins, worlds=("plaza", "videos", *TEST_WORLDS))
+    for path in pictures.of_worlds(config, roots, out):
+        print(f"     look: {path}")
+    asked = specs(profile_name, seeds)
+    print(f"2/3  training {len(asked)} runs; they resume if interrupted")
+    found: dict[tuple[str, int], Result] = {}
+    failed: dict[str, str] = {}
+    for spec, result in run_all(asked, runs, jobs=jobs):
+        if isinstance(result, BaseException):
+            failed[spec.name] = f"{type(result).__name__}: {result}"
+        else:
+            found[spec.name.split(" (")[0], spec.config.seed] = result
+    print("3/3  results\n")
+    text = tables(found, failed, profile_name)
+    print(text)
+    (out / "results.md").write_text(text)
+    summary = summarize(found, failed, profile_name)
+    write(out / "results.json", summary)
+    if not failed:
+        for path in pictures.of_results(config, found, roots, runs, out):
+            print(f"look: {path}")
+    print(f"\n{(time.perf_counter() - began) / 60:.1f} minutes; tables and pictures are in {out}/")
+    if failed:
+        raise RuntimeError("; ".join(f"run {name!r} failed: {why}" for name, why in failed.items()))
+    return summary
+
+
+def summarize(found: dict[tuple[str, int], Result], failed: dict[str, str], profile_name: str) -> Result:
+    """What the recorded results file holds: every run's scores and label quality, nothing selected."""
+    keep = ("scores", "quality_before", "quality_after", "seconds", "epochs", "provenance")
+    runs = [
+        {"method": method, "seed": seed, **{name: result[name] for name in keep}}
+        for (method, seed), result in sorted(found.items())
+    ]
+    return {"benchmark": "Mannequins", "profile": profile_name, "runs": runs, "failed": failed}
+
+
+def tables(found: dict[tuple[str, int], Result], failed: dict[str, str], profile_name: str) -> str:
+    """Retrieval and pseudo-label tables as Markdown; percent, mean ± std over seeds."""
+    seeds = sorted({seed for _, seed in found})
+    lines = [
+        f"Retrieval on Mannequins worlds never trained on ({profile_name} profile, seeds {seeds}), percent:",
+        "",
+        "| trained on plaza | " + " | ".join(f"{w} rank-1 | {w} mAP" for w in TEST_WORLDS) + " | mean mAP |",
+        "|---|" + "---|" * (2 * len(TEST_WORLDS) + 1),
+    ]
+    for method in METHODS:
+        results = [found[method, seed] for seed in seeds if (method, seed) in found]
+        lost = [why for name, why in failed.items() if name.split(" (")[0] == method]
+        cells = retrieval_cells(results) if results else ["failed"] * (2 * len(TEST_WORLDS) + 1)
+        lines.append(f"| {TITLES[method]} | " + " | ".join(cells) + " |" + (f" {lost[0]}" if lost else ""))
+    full = [found["DynaMix", seed] for seed in seeds if ("DynaMix", seed) in found]
+    return "\n".join([*lines, "", *label_lines(full)]) + "\n"
+
+
+def retrieval_cells(results: Sequence[Result], score_on: Sequence[str] = TEST_WORLDS) -> list[str]:
+    """rank-1 and mAP per test world, then the mean mAP."""
+    cells = [
+        spread([100 * r["scores"][world][metric] for r in results])
+        for world in score_on
+        for metric in ("rank1", "mAP")
+    ]
+    return [*cells, spread([100 * mean_map(r) for r in results])]
+
+
+def mean_map(result: Result) -> float:
+    """Mean mAP over the worlds a run was scored on."""
+    return statistics.mean(scores["mAP"] for scores in result["scores"].values())
+
+
+def label_lines(results: Sequence[Result]) -> list[str]:
+    """The pseudo-label table: against true identities, before and after the Relabeling Module."""
+    if not results:
+        return []
+    names = {"precision": "precision", "recall": "recall", "f1": "F1", "v_measure": "V-measure"}
+    names |= {"junk_removed": "junk removed", "good_removed": "good removed"}
+    lines = [
+        "Pseudo-labels of the videos against the true identities (pairwise), percent:",
+        "",
+        "| labels | " + " | ".join(names.values()) + " | PIDs |",
+        "|---|" + "---|" * (len(names) + 1),
+    ]
+    for title, when in (("the tracker's", "quality_before"), ("after relabeling", "quality_after")):
+        cells = [spread([100 * r[when][name] for r in results]) for name in names]
+        pids = spread([r[when]["pids"] for r in results], digits=0)
+        lines.append(f"| {title} | " + " | ".join(cells) + f" | {pids} |")
+    return lines
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """`mean ± std` over seeds (the sample's), or the one value."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"

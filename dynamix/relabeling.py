@@ -1,0 +1,177 @@
+"""Relabeling Module (Sec. 3.2): filter and relabel images, merge PIDs, report what happened."""
+
+from dataclasses import asdict, dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dynamix.centroids import CentroidsMemory
+from dynamix.similarity import components, nearest, rounding, unit
+
+Reading = Literal["all", "others", "own_filter"]
+Scope = Literal["global", "video"]
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+class Relabeled(NamedTuple):
+    """What became of each image; a removed image keeps its label."""
+
+    labels: Int[Tensor, " n"]
+    removed: Bool[Tensor, " n"]
+    similarity: Float[Tensor, " n"]  # to the deciding centroid; -inf: there was none
+
+
+@torch.no_grad()
+def relabel(
+    features: Float[Tensor, "n D"],
+    labels: Int[Tensor, " n"],
+    memory: CentroidsMemory,
+    *,
+    tau_rel: float | int = 0.6,
+    tau_remove: float | int = 0.5,
+    reading: Reading = "all",
+    videos: Int[Tensor, " n"] | None = None,
+    chunk: int = 512,
+) -> Relabeled:
+    """Remove an image when s < tau_remove, else give it label j when s > tau_rel (Sec. 3.2).
+
+    s = cos(f, mu_j), j the best centroid among those of `reading`: "all" (the own one wins ties),
+    "others" (j != y, as printed), or "own_filter" (relabel to the best of all, else remove when the own
+    similarity is low). All images are judged against the memory as it stands. Equality up to rounding
+    neither removes nor relabels. With `videos` only PIDs of the image's video count. Without any
+    candidate s = -inf, hence removed. Ignored images (label -1) stay as they are.
+
+    Raises:
+        ValueError: tau_remove > tau_rel, unknown reading, videos but none in the memory, NaN features.
+    """
+    if tau_remove > tau_rel:
+        raise ValueError(f"tau_remove ({tau_remove}) exceeds tau_rel ({tau_rel}); lower tau_remove")
+    if reading not in ("all", "others", "own_filter"):
+        raise ValueError(f"unknown reading {reading!r}; there are all, others, own_filter")
+    labels = labels.to(memory.labels.device)
+    own = memory.index_of(labels)
+    groups = {} if videos is None else {"feature_groups": videos, "centroid_groups": _videos(memory)}
+    found = nearest(features, memory.centroids, own=own, chunk=chunk, **groups)
+    assert found.other_index is not None and found.other_similarity is not None
+    assert found.own_similarity is not None
+    slack = rounding(features.dtype)
+    index, similarity = found.index, found.similarity
+    if reading == "others":
+        index, similarity = found.other_index, found.other_similarity
+    moves = (index >= 0) & (index != own) & (similarity > tau_rel + slack)
+    if reading == "own_filter":
+        similarity = torch.where(moves, similarity, found.own_similarity)
+    ignored = labels < 0
+    removed = (similarity < tau_remove - slack) & ~ignored
+    new = torch.where(moves & ~removed & ~ignored, memory.labels[index.clamp(min=0)], labels)
+    return Relabeled(new, removed, similarity)
+
+
+@torch.no_grad()
+def merge_pids(
+    memory: CentroidsMemory, *, tau_merge: float | int = 0.8, scope: Scope = "global", chunk: int = 1024
+) -> Int[Tensor, " P"]:
+    """The root of each PID, row for row: the smallest label of its component (Sec. 3.2).
+
+    Components of the graph with edges cos(mu_i, mu_j) >= tau_merge; scope "video": only within a video.
+    """
+    if scope not in ("global", "video"):
+        raise ValueError(f"unknown scope {scope!r}; there are global, video")
+    groups = _videos(memory) if scope == "video" else None
+    return memory.labels[components(memory.centroids, tau_merge, groups=groups, chunk=chunk)]
+
+
+def map_labels(
+    labels: Int[Tensor, " n"], memory: CentroidsMemory, mapping: Int[Tensor, " P"]
+) -> Int[Tensor, " n"]:
+    """Each label's root under `merge_pids`; labels without a centroid (and -1) stay."""
+    rows = memory.index_of(labels)
+    return torch.where(rows >= 0, mapping[rows.clamp(min=0)], labels) if len(mapping) else labels.clone()
+
+
+@torch.no_grad()
+def calibrate(memory: CentroidsMemory, *, limit: int = 4096) -> tuple[float, float]:
+    """tau_rel and tau_merge as the 99 % and 99.9 % quantiles of cross-video centroid similarity.
+
+    Ours, not the paper's: a person appears in one video only, so PIDs of two videos are two people.
+    Exact up to `limit` PIDs, beyond that from `limit` evenly spaced ones; O(limit^2) memory.
+
+    Raises:
+        ValueError: a memory without videos, or all PIDs in one video.
+    """
+    videos = _videos(memory)
+    count = min(limit, len(memory))
+    rows = torch.arange(count, device=videos.device) * len(memory) // max(count, 1)
+    centroids, videos = unit(memory.centroids[rows]), videos[rows]
+    i, j = torch.triu_indices(count, count, 1, device=videos.device)
+    other = videos[i] != videos[j]
+    if not other.any():
+        raise ValueError("all PIDs are in one video: there are no cross-video pairs to calibrate with")
+    similarity = (centroids @ centroids.T)[i[other], j[other]]
+    tau_rel, tau_merge = np.quantile(similarity.double().cpu().numpy(), (0.99, 0.999))
+    return float(tau_rel), float(tau_merge)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelabelingReport:
+    """One epoch's refinement in numbers (Table 4)."""
+
+    images_before: int
+    images_after: int
+    pids_before: int
+    pids_after: int
+    relabeled: int
+    removed: int
+    merged: int  # PIDs that vanished into another one
+    largest_component: int
+    similarity_quantiles: dict[float, float]
+
+    @property
+    def alarm(self) -> bool:
+        """True when the merge graph percolates: a component above 1 % of the PIDs (and above 10)."""
+        return self.largest_component > max(10, 0.01 * self.pids_before)
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain numbers for JSON; quantiles keyed by their text."""
+        out = asdict(self)
+        out["similarity_quantiles"] = {f"{q:g}": v for q, v in self.similarity_quantiles.items()}
+        return out | {"alarm": self.alarm}
+
+
+def report(
+    before: Int[Tensor, " n"],
+    relabeled: Relabeled,
+    memory: CentroidsMemory | None = None,
+    mapping: Int[Tensor, " P"] | None = None,
+) -> RelabelingReport:
+    """Count what `relabel` did to the drawn images and `merge_pids` (mapping of `memory`) to the PIDs."""
+    images = before >= 0
+    kept = images & ~relabeled.removed
+    labels = relabeled.labels[kept]
+    merged, largest = 0, int(images.any())
+    if memory is not None and mapping is not None:
+        labels = map_labels(labels, memory, mapping)
+        sizes = mapping.unique(return_counts=True)[1]
+        merged, largest = len(mapping) - len(sizes), int(sizes.max()) if len(sizes) else 0
+    similarity = relabeled.similarity[images & relabeled.similarity.isfinite()].double().cpu().numpy()
+    quantiles = np.quantile(similarity, QUANTILES) if len(similarity) else np.full(len(QUANTILES), np.nan)
+    return RelabelingReport(
+        images_before=int(images.sum()),
+        images_after=int(kept.sum()),
+        pids_before=len(before[images].unique()),
+        pids_after=len(labels.unique()),
+        relabeled=int((relabeled.labels != before)[images].sum()),
+        removed=int(relabeled.removed.sum()),
+        merged=merged,
+        largest_component=largest,
+        similarity_quantiles={q: float(v) for q, v in zip(QUANTILES, quantiles, strict=True)},
+    )
+
+
+def _videos(memory: CentroidsMemory) -> Int[Tensor, " P"]:
+    if memory.videos is None:
+        raise ValueError("scope video needs a memory with videos: pass CentroidsMemory(..., videos=...)")
+    return memory.videos

@@ -1,0 +1,46 @@
+"""Small data in the real on-disk layouts, built once a session."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dynamix import data
+from dynamix.config import Config, Mannequins, change, tiny
+from dynamix.data.mannequins import worlds
+from dynamix.data.table import Table
+
+torch.set_num_threads(1)
+
+SMALL = Mannequins(
+    plaza=(12, 3, 2), campus=(6, 2, 1), hall=(8, 2, 2), station=(8, 3, 1), studio=(4, 2, 1), videos=(6, 3, 8)
+)
+
+
+@pytest.fixture(scope="session")
+def world_roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """plaza, hall and videos of a benchmark of 12 people and 6 clips."""
+    cache = tmp_path_factory.mktemp("worlds")
+    return worlds.build(SMALL, cache, worlds=("plaza", "hall", "videos"), progress=False)
+
+
+@pytest.fixture(scope="session")
+def mixed_table(world_roots: dict[str, Path]) -> Table:
+    """plaza's training images and the clips."""
+    plaza = data.load("plaza", world_roots["plaza"], "train")
+    return data.concat([plaza, data.load("videos", world_roots["videos"], "train")])
+
+
+@pytest.fixture(scope="session")
+def clip_truth(world_roots: dict[str, Path], mixed_table: Table) -> np.ndarray:
+    """True identities of the single-camera rows, row for row; -1 = junk."""
+    videos = mixed_table.select(mixed_table.videos >= 0)
+    return worlds.truth(world_roots["videos"]).of(videos)
+
+
+@pytest.fixture(scope="session")
+def small_config() -> Config:
+    """A training of seconds: 3 epochs of 4 steps, 4 + 4 identities."""
+    batch = {"batch__ids_multi": 4, "batch__ids_single": 4, "batch__images_multi": 2, "batch__images_single": 2}
+    return change(tiny, epochs=3, iterations=4, mannequins=SMALL, encoder__width=8, encoder__dim=16, workers=0, **batch)

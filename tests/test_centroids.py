@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dynamix.centroids import CentroidsMemory, multi_centroids
+from tests import naive
+from tests.test_similarity import integers, random
+
+torch.set_num_threads(1)
+tensor = torch.tensor
+
+
+def memory_of(P, D=4, seed=0):
+    labels = torch.randperm(3 * P, generator=torch.Generator().manual_seed(seed))[:P]
+    return CentroidsMemory(labels, random(P, D, seed), labels % 3)
+
+
+def close(a, b):
+    torch.testing.assert_close(a, torch.tensor(b, dtype=a.dtype).reshape(a.shape), rtol=0, atol=1e-12)
+
+
+def test_rows_follow_the_labels():
+    centroids = random(3, 2)
+    memory = CentroidsMemory(tensor([7, 2, 5]), centroids, tensor([70, 20, 50]))
+    assert memory.labels.tolist() == [2, 5, 7] and memory.videos.tolist() == [20, 50, 70]
+    assert torch.equal(memory.centroids, centroids[[1, 2, 0]]) and len(memory) == 3
+    assert memory.index_of(tensor([7, -1, 3, 2, 9])).tolist() == [2, -1, -1, 0, -1]
+    memory.update(random(1, 2, 1), tensor([2]))
+    assert torch.equal(centroids, random(3, 2))  # the caller's tensor stays
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    P=st.integers(1, 7), n=st.integers(0, 15), alpha=st.sampled_from([0.0, 0.3, 1.0]), seed=st.integers(0, 99)
+)
+def test_update_is_equation_3(P, n, alpha, seed):
+    memory = memory_of(P, seed=seed)
+    before = memory.centroids.tolist()
+    pool = torch.cat([memory.labels, tensor([-1])])
+    features, labels = random(n, 4, seed + 1), pool[integers(P + 1, n, seed)]
+    expected = naive.ema_centroids(memory.labels.tolist(), before, features.tolist(), labels.tolist(), alpha)
+    chunked = memory.copy()
+    assert memory.update(features, labels, alpha) is memory
+    close(memory.centroids, expected)
+    for f, y in zip(features.split(2), labels.split(2), strict=True):
+        chunked.accumulate(f, y)
+    chunked.apply(alpha)
+    close(chunked.centroids, expected)
+    assert chunked.sums is None and chunked.counts is None
+
+
+def test_defaults_renorm_and_first_epoch():
+    memory = CentroidsMemory(tensor([0, 1]), torch.eye(2).double())
+    memory.update(tensor([[0.0, 2.0], [0.0, 4.0]]).double(), tensor([0, 0]))
+    close(memory.centroids, [[0.3, 2.1], [0.0, 1.0]])
+    memory.accumulate(tensor([[3.0, 4.0]]).double(), tensor([1])).apply(0, renorm=True)
+    close(memory.centroids, [[0.3, 2.1], [0.6, 0.8]])
+    fresh = CentroidsMemory.empty(tensor([4, 3]), 2, dtype=torch.float64)
+    fresh.accumulate(tensor([[1.0, 2.0], [3.0, 4.0]]).double(), tensor([3, 3])).apply(alpha=0)
+    close(fresh.centroids, [[2.0, 3.0], [0.0, 0.0]])
+    single = CentroidsMemory(tensor([0]), torch.ones(1, 2)).update(torch.zeros(1, 2), tensor([0]))
+    assert single.centroids.dtype == torch.float32
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="label 2 "):
+        CentroidsMemory(tensor([2, 1, 2]), random(3, 2))
+    with pytest.raises(ValueError, match="negative"):
+        CentroidsMemory(tensor([-1, 1]), random(2, 2))
+    with pytest.raises(ValueError, match="label 9 "):
+        memory_of(2).update(random(1, 4), tensor([9]))
+    with pytest.raises(ValueError, match="label 9 "):
+        memory_of(2).select(tensor([9]))
+    with pytest.raises(ValueError, match="alpha"):
+        memory_of(2).apply(1.5)
+    with pytest.raises(ValueError, match="counts"):
+        memory_of(2).merged(tensor([0, 0]), tensor([1, -1]))
+
+
+@settings(deadline=None, max_examples=40)
+@given(P=st.integers(1, 8), roots=st.integers(1, 4), weighted=st.booleans(), seed=st.integers(0, 99))
+def test_merged_is_the_mean_of_the_union(P, roots, weighted, seed):
+    memory = memory_of(P, seed=seed)
+    mapping = memory.labels[integers(min(roots, P), P, seed)]
+    counts = integers(3, P, seed + 1) if weighted else None
+    before = memory.centroids.clone()
+    merged = memory.merged(mapping, counts)
+    lists = [x.tolist() for x in (memory.labels, memory.centroids, mapping)]
+    expected = naive.merged_centroids(*lists, None if counts is None else counts.tolist())
+    assert merged.labels.tolist() == list(expected)
+    close(merged.centroids, list(expected.values()))
+    assert torch.equal(merged.videos, merged.labels % 3)  # the root row's
+    assert torch.equal(memory.centroids, before)
+
+
+def test_unmerged_rows_and_selection_are_untouched():
+    memory = memory_of(5)
+    same = memory.merged(memory.labels, tensor([3, 0, 7, 1, 9]))
+    assert torch.equal(same.centroids, memory.centroids)
+    part = memory.select(memory.labels[[3, 1, 3]])
+    assert torch.equal(part.labels, memory.labels[[1, 3]])
+    assert torch.equal(part.centroids, memory.centroids[[1, 3]]) and torch.equal(
+        part.videos, memory.videos[[1, 3]]
+    )
+    nobody = memory.select(memory.labels[:0])
+    assert len(nobody) == 0 and nobody.index_of(tensor([1])).tolist() == [-1]
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 50])
+@pytest.mark.parametrize("ids, cameras", [(1, 1), (4, 3)])
+def test_multi_centroids_are_the_loop(ids, cameras, chunk):
+    features = torch.nn.functional.normalize(random(20, 5))
+    labels, camids = (integers(ids + 1, 20) - 1).numpy(), integers(cameras, 20, 1).numpy()
+    chunks = ((rows, features[rows]) for rows in torch.randperm(20).split(chunk))
+    found = multi_centroids(chunks, labels, camids)
+    p, q = naive.multi_centroids(features.tolist(), labels.tolist(), camids.tolist())
+    assert found.labels.tolist() == list(p)
+    close(found.centroids, list(p.values()))
+    assert list(zip(found.camera_labels.tolist(), found.camera_camids.tolist(), strict=True)) == list(q)
+    close(found.camera_centroids, list(q.values()))
+
+
+def test_multi_centroids_leave_out_what_was_not_seen():
+    labels, camids = np.array([0, 0, 1, 2]), np.array([0, 1, 1, -1])
+    found = multi_centroids([(np.array([0]), torch.ones(1, 2))], labels, camids)
+    assert found.labels.tolist() == [0] and found.camera_camids.tolist() == [0]
+    with pytest.raises(ValueError, match="row 3"):
+        multi_centroids([(np.array([3]), torch.ones(1, 2))], labels, camids)
+    with pytest.raises(ValueError, match="no multi-camera"):
+        multi_centroids([], labels, camids)

@@ -1,0 +1,237 @@
+"""Market-1501 and LUPerson-NL layouts, written here with real names, and everything wrong with them."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import lmdb
+import numpy as np
+import pytest
+from PIL import Image
+
+from dynamix import data
+from dynamix.data.luperson import luperson_nl, restricted_load
+from dynamix.data.market1501 import market1501
+
+TRAIN = [
+    "0007_c1s1_000451_03.jpg",
+    "0002_c6s2_000452_00.jpg",
+    "0002_c1s1_000451_03.jpg",
+    "0000_c2s1_000001_01.jpg",
+]
+QUERY = ["0004_c3s1_000451_00.jpg"]
+GALLERY = [
+    "0004_c2s1_000451_01.jpg",
+    "0000_c1s1_000151_01.jpg",
+    "-1_c1s1_000401_03.jpg",
+    "1501_c12s3_000001_10.PNG",
+]
+
+
+def write_market(root, train=TRAIN, query=QUERY, gallery=GALLERY):
+    folders = {"bounding_box_train": train, "query": query, "bounding_box_test": gallery}
+    for folder, names in folders.items():
+        (root / folder).mkdir(parents=True)
+        for name in names:
+            Image.new("RGB", (8, 16), (len(name), 0, 0)).save(root / folder / name, format="JPEG")
+    return root
+
+
+def base_names(table):
+    return [os.path.basename(path) for path in table.paths]
+
+
+class TestMarket:
+    def test_train(self, tmp_path):
+        table = market1501(write_market(tmp_path), "train")
+        assert base_names(table) == [TRAIN[2], TRAIN[1], TRAIN[0]]  # sorted, the distractor dropped
+        assert table.pids.tolist() == [2, 2, 7] and table.labels.tolist() == [0, 0, 1]
+        assert table.camids.tolist() == [0, 5, 0] and (table.videos == -1).all()
+        assert all(os.path.isfile(path) for path in table.paths)
+
+    def test_gallery_keeps_distractors_and_drops_junk(self, tmp_path):
+        table = market1501(write_market(tmp_path), "gallery")
+        assert table.pids.tolist() == [0, 4, 1501]
+        assert table.camids.tolist() == [0, 1, 11]  # a camera of two digits is read whole
+        assert market1501(tmp_path, "query").pids.tolist() == [4]
+
+    def test_all(self, tmp_path):
+        table = market1501(write_market(tmp_path), "all")
+        assert table.pids.tolist() == [2, 2, 7, 4, 4, 1501]
+        assert table.labels.tolist() == [0, 0, 2, 1, 1, 3]
+
+    @pytest.mark.parametrize(
+        "parent", ["Market-1501-v15.09.15", "market1501/Market-1501-v15.09.15", "Market-1501"]
+    )
+    def test_usual_parents(self, tmp_path, parent):
+        write_market(tmp_path / parent)
+        assert len(market1501(str(tmp_path), "train")) == 3
+
+    def test_only_the_base_name_is_parsed(self, tmp_path):
+        table = market1501(write_market(tmp_path / "12_c3s1_000001_01.jpg"), "train")
+        assert table.pids.tolist() == [2, 2, 7] and table.camids.tolist() == [0, 5, 0]
+
+    def test_clutter_is_no_image(self, tmp_path):
+        folder = write_market(tmp_path) / "bounding_box_train"
+        for name in ("._0002_c1s1_000451_03.jpg", "Thumbs.db", "readme.txt"):
+            (folder / name).write_bytes(b"")
+        (folder / "__MACOSX").mkdir()
+        (folder / "folder.jpg").mkdir()
+        assert len(market1501(tmp_path, "train")) == 3
+
+    @pytest.mark.parametrize(
+        "name", ["cat.jpg", "0002_c1_000451_03.jpg", "0002_c0s1_000451_03.jpg", "x0002_c1s1_000451_03.jpg",
+                 "-2_c1s1_000451_03.jpg", "0002_c1s1_000451_03.jpg.jpg"],
+    )  # fmt: skip
+    def test_a_name_that_does_not_parse(self, tmp_path, name):
+        write_market(tmp_path, train=[*TRAIN, name])
+        with pytest.raises(ValueError, match=f"{name} is not named like 0002_c1s1_000451_03.jpg"):
+            market1501(tmp_path, "train")
+
+    def test_missing_and_empty(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="bounding_box_train.*is no folder"):
+            market1501(tmp_path / "gone")
+        (tmp_path / "photos").mkdir()
+        with pytest.raises(FileNotFoundError, match="Market-1501-v15.09.15.*found photos"):
+            market1501(tmp_path)
+        (tmp_path / "bounding_box_train").mkdir()
+        with pytest.raises(ValueError, match="no .jpg .*copy"):
+            market1501(tmp_path)
+        with pytest.raises(FileNotFoundError, match="no folder .*query"):
+            market1501(tmp_path, "query")
+        (tmp_path / "bounding_box_train" / "0000_c1s1_000001_01.jpg").write_bytes(b"")
+        with pytest.raises(ValueError, match="no usable image"):
+            market1501(tmp_path)
+        with pytest.raises(ValueError, match="no split 'test'"):
+            market1501(tmp_path, "test")
+
+
+KEYS = [
+    "00003_000011_0000100_01",
+    "00003_000011_0000200_01",
+    "00007_000011_0000100_02",
+    "00007_000012_0000100_03",
+]
+
+
+def write_luperson(root, keys=KEYS, content=None, pids=(11, 11, 20, 12)):
+    (root / "lmdb").mkdir(parents=True)
+    content = {"keys": keys, "pids": list(pids)} if content is None else content
+    (root / "keys.pkl").write_bytes(content if isinstance(content, bytes) else pickle.dumps(content))
+    Image.new("RGB", (8, 16), (200, 0, 0)).save(root / "image.png")
+    with (
+        lmdb.open(str(root / "lmdb"), map_size=1 << 22) as environment,
+        environment.begin(write=True) as writing,
+    ):
+        for key in KEYS:
+            writing.put(key.encode(), (root / "image.png").read_bytes())
+    return root
+
+
+class Exploit:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+class TestLUPerson:
+    @pytest.mark.parametrize("parent", ["", "lupnl_lmdb"])
+    def test_columns(self, tmp_path, parent):
+        write_luperson(tmp_path / parent)
+        table = luperson_nl(str(tmp_path), "train")
+        assert table.pids.tolist() == [11, 11, 20, 12] and table.labels.tolist() == [0, 0, 2, 1]
+        assert table.videos.tolist() == [0, 0, 1, 1] and table.camids.tolist() == [-1] * 4
+        assert table.source_names == ("luperson_nl",)
+        assert table.paths[3] == f"{tmp_path / parent / 'lmdb'}::{KEYS[3]}"
+
+    def test_images_decode(self, tmp_path):
+        from dynamix.data.images import Images
+
+        images = Images.of(luperson_nl(write_luperson(tmp_path)), (16, 8))
+        assert images.pixels.shape == (4, 3, 16, 8) and (images.pixels[:, 0] == 200).all()
+
+    @pytest.mark.parametrize("content", [{"keys": KEYS}, KEYS, {"keys": KEYS, "pids": None}])
+    def test_without_pids_a_number_is_one_person_per_video(self, tmp_path, content):
+        table = luperson_nl(write_luperson(tmp_path, content=content))
+        assert table.labels.tolist() == [0, 0, 1, 2]
+
+    def test_a_key_that_the_lmdb_lacks_is_named_when_decoded(self, tmp_path):
+        from dynamix.data.images import Images
+
+        missing = "00009_000009_0000009_09"
+        table = luperson_nl(write_luperson(tmp_path, content={"keys": [*KEYS, missing]}))
+        with pytest.raises(ValueError, match=missing):
+            Images.of(table, (16, 8))
+
+    def test_a_pickle_that_runs_code_is_refused(self, tmp_path):
+        target = tmp_path / "owned"
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            path = tmp_path / "keys.pkl"
+            path.write_bytes(pickle.dumps({"keys": KEYS, "pids": Exploit(str(target))}, protocol=protocol))
+            with pytest.raises(ValueError, match="keys.pkl is not a plain pickle.*mkdir"):
+                restricted_load(path)
+        assert not target.exists()
+
+    @pytest.mark.parametrize("content", [b"", b"\x80\x04junk", pickle.dumps({"keys": KEYS})[:-9]])
+    def test_a_broken_pickle(self, tmp_path, content):
+        with pytest.raises(ValueError, match="not a plain pickle"):
+            luperson_nl(write_luperson(tmp_path, content=content))
+
+    def test_even_numpy_arrays_are_refused(self, tmp_path):
+        with pytest.raises(ValueError, match="numpy"):
+            luperson_nl(write_luperson(tmp_path, content={"keys": KEYS, "pids": np.arange(4)}))
+
+    @pytest.mark.parametrize(
+        "content, message",
+        [
+            ({"keys": KEYS, "pids": [1, 2]}, "4 keys but 2 pids"),
+            ({"keys": KEYS, "pids": ["a"] * 4}, "not a list of integers"),
+            ({"keys": KEYS, "pids": [[1], [1, 2], 3, 4]}, "not a list of integers"),
+            ({"names": KEYS}, "no dict with a list 'keys'"),
+            (7, "no dict with a list 'keys'"),
+            ({"keys": []}, "lists no image"),
+        ],
+    )
+    def test_bad_content(self, tmp_path, content, message):
+        with pytest.raises(ValueError, match=message):
+            luperson_nl(write_luperson(tmp_path, content=content))
+
+    @pytest.mark.parametrize(
+        "key", ["", "00003_000011_0000100_1", "00003_000011_0000100_011", "00003-000011_0000100_01",
+                5, None, ["x"], "0000x_000011_0000100_01", "00003_000011_0000100_0é",
+                "00003_000011_0000100_01.jpg"],
+    )  # fmt: skip
+    def test_a_bad_key_is_named(self, tmp_path, key):
+        with pytest.raises(ValueError, match=r"\(number 2\)"):
+            luperson_nl(write_luperson(tmp_path, content={"keys": [*KEYS[:2], key, *KEYS[3:]]}))
+
+    def test_missing_files_and_splits(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="no keys.pkl beside lmdb"):
+            luperson_nl(tmp_path)
+        write_luperson(tmp_path)
+        assert len(luperson_nl(tmp_path, "all")) == 4
+        with pytest.raises(ValueError, match="no split 'query'"):
+            luperson_nl(tmp_path, "query")
+
+
+class TestLoad:
+    def test_names(self, tmp_path):
+        write_market(tmp_path / "m"), write_luperson(tmp_path / "l")
+        assert data.load("market1501", tmp_path / "m", split="query").source_names == ("market1501",)
+        for world in data.WORLDS:
+            assert data.load(world, tmp_path / "m").source_names == (world,)
+        mixed = data.concat([data.load("plaza", tmp_path / "m"), data.load("videos", tmp_path / "l")])
+        assert mixed.source_names == ("plaza", "videos") and len(mixed) == 7
+        assert [s.pids for s in data.statistics(mixed)] == [2, 3]
+
+    def test_unknown_name(self):
+        with pytest.raises(ValueError, match="'mars'; there are market1501, luperson_nl, plaza.*videos"):
+            data.load("mars", "/nowhere")
+
+    def test_import_is_light(self):
+        code = "import sys, dynamix.data; print([m for m in ('lmdb', 'faiss') if m in sys.modules])"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"

@@ -1,0 +1,195 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
+
+from dynamix import similarity
+from dynamix.similarity import components, nearest, pairs_above, unit
+from tests import naive
+
+torch.set_num_threads(1)
+
+
+def random(n, D, seed=0, dtype=torch.float64):
+    return torch.randn(n, D, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def integers(high, n, seed=0):
+    return torch.randint(high, (n,), generator=torch.Generator().manual_seed(seed))
+
+
+def clumped(n, D, spots, seed=0):
+    """Rows that repeat a few directions exactly, at other lengths: ties everywhere."""
+    length = 1 + integers(3, n, seed + 2)[:, None].double()
+    return random(spots, D, seed)[integers(spots, n, seed + 1)] * length
+
+
+def check(found, expected):
+    index, score, own, other_index, other = zip(*expected, strict=True) if expected else ([],) * 5
+    assert found.index.tolist() == list(index)
+    torch.testing.assert_close(found.similarity, torch.tensor(score, dtype=torch.float64), rtol=0, atol=1e-12)
+    if found.own_similarity is not None:
+        torch.testing.assert_close(
+            found.own_similarity, torch.tensor(own, dtype=torch.float64), rtol=0, atol=1e-12
+        )
+        assert found.other_index.tolist() == list(other_index)
+        torch.testing.assert_close(
+            found.other_similarity, torch.tensor(other, dtype=torch.float64), rtol=0, atol=1e-12
+        )
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    n=st.integers(0, 12),
+    P=st.integers(1, 9),
+    D=st.integers(1, 7),
+    groups=st.integers(0, 4),
+    chunk=st.integers(1, 15),
+    own=st.booleans(),
+    ties=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_nearest_is_the_loop(n, P, D, groups, chunk, own, ties, seed):
+    f, c = random(n, D, seed), random(P, D, seed + 1)
+    if ties:
+        f, c = clumped(n, D, 3, seed), clumped(P, D, 3, seed)
+    mine = integers(P + 1, n, seed) - 1 if own else None
+    fg, cg = (integers(groups, n, seed), integers(groups, P, seed + 1)) if groups else (None, None)
+    lists = [None if x is None else x.tolist() for x in (mine, fg, cg)]
+    found = nearest(f, c, own=mine, feature_groups=fg, centroid_groups=cg, chunk=chunk)
+    check(found, naive.nearest(f.tolist(), c.tolist(), *lists))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_chunk_and_order_never_change_a_bit(dtype):
+    f, c = clumped(150, 33, 40).to(dtype), clumped(60, 33, 40).to(dtype)
+    own, fg, cg = integers(61, 150) - 1, integers(7, 150), integers(7, 60)
+    for groups in ({}, {"feature_groups": fg, "centroid_groups": cg}):
+        base = nearest(f, c, own=own, chunk=512, **groups)
+        for chunk in (1, 2, 7, 64, 149, 150, 151):
+            for a, b in zip(base, nearest(f, c, own=own, chunk=chunk, **groups), strict=True):
+                assert torch.equal(a, b)
+        order = torch.randperm(150, generator=torch.Generator().manual_seed(0))
+        if groups:
+            groups = {"feature_groups": fg[order], "centroid_groups": cg}
+        for a, b in zip(base, nearest(f[order], c, own=own[order], **groups), strict=True):
+            assert torch.equal(a[order], b)
+
+
+def test_ties_go_to_own_then_to_the_smallest_index():
+    c = random(1, 50).repeat(600, 1)
+    f = torch.cat([c[:3], -c[:2]])
+    assert nearest(f, c).index.tolist() == [0] * 5
+    found = nearest(f, c, own=torch.tensor([5, 0, -1, 599, 2]))
+    assert found.index.tolist() == [5, 0, 0, 599, 2]
+    assert found.other_index.tolist() == [0, 1, 0, 0, 0]
+    assert found.own_similarity[2] == -math.inf
+    torch.testing.assert_close(found.own_similarity[3].item(), -1.0)
+
+
+def test_scores_do_not_depend_on_shape():
+    a, b = random(300, 129, dtype=torch.float32), random(300, 129, 1, dtype=torch.float32)
+    whole = similarity._total(unit(a) * unit(b))
+    for n in (1, 2, 3, 17):
+        assert torch.equal(similarity._total(unit(a[:n]) * unit(b[:n])), whole[:n])
+    torch.testing.assert_close(whole, torch.cosine_similarity(a, b))
+
+
+def test_empty_and_lonely():
+    c = random(4, 3)
+    found = nearest(random(0, 3), c, own=torch.empty(0, dtype=torch.int64))
+    assert all(len(x) == 0 for x in found)
+    groups = {"feature_groups": torch.tensor([7, 2]), "centroid_groups": torch.tensor([2, 2, 3, 3])}
+    found = nearest(random(2, 3), c, own=torch.tensor([0, 3]), **groups)
+    assert found.index[0] == -1 and found.similarity[0] == -math.inf
+    assert found.index[1] in (0, 1) and found.own_similarity[1] == -math.inf  # own is of another group
+    nobody = nearest(
+        random(2, 3), c, feature_groups=torch.tensor([8, 9]), centroid_groups=torch.tensor([2, 2, 3, 3])
+    )
+    assert nobody.index.tolist() == [-1, -1]
+    alone = nearest(random(2, 3), c[:1], own=torch.tensor([0, 0]))
+    assert alone.index.tolist() == [0, 0] and alone.other_index.tolist() == [-1, -1]
+    assert nearest(torch.zeros(1, 3).double(), c).similarity.item() == 0
+    assert pairs_above(c[:1], -1.0).shape == (0, 2) and components(c[:1], -1.0).tolist() == [0]
+
+
+def test_autocast_and_low_precision_matmul_do_not_reach_the_search():
+    f, c = random(50, 64, dtype=torch.float32), random(90, 64, 1, dtype=torch.float32)
+    expected = nearest(f, c)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for a, b in zip(expected[:2], nearest(f, c)[:2], strict=True):
+            assert torch.equal(a, b)
+
+
+def test_refusals_name_what_is_wrong():
+    f, c = random(3, 4), random(5, 4)
+    bad = f.clone()
+    bad[2, 1] = math.nan
+    with pytest.raises(ValueError, match="features row 2"):
+        nearest(bad, c)
+    with pytest.raises(ValueError, match="centroids row 2"):
+        components(bad, 0.5)
+    for call in (
+        lambda: nearest(f, c, chunk=0),
+        lambda: nearest(f, c[:0]),
+        lambda: nearest(f, c[:, :3]),
+        lambda: nearest(f, c, own=torch.tensor([0, 5, 1])),
+        lambda: pairs_above(c, 0.5, chunk=0),
+        lambda: pairs_above(c[:0], 0.5),
+        lambda: nearest(f, c, feature_groups=torch.zeros(3, dtype=torch.int64)),
+    ):
+        with pytest.raises((ValueError, TypeCheckError)):
+            call()
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    P=st.integers(1, 14),
+    D=st.integers(1, 5),
+    groups=st.integers(0, 4),
+    chunk=st.integers(1, 16),
+    threshold=st.sampled_from([-1.0, -0.2, 0.3, 0.8, 1.0, 1.1]),
+    ties=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_pairs_and_components_are_the_loops(P, D, groups, chunk, threshold, ties, seed):
+    c = clumped(P, D, 3, seed) if ties else random(P, D, seed)
+    g = integers(groups, P, seed) if groups else None
+    expected = naive.pairs_above(c.tolist(), threshold, None if g is None else g.tolist())
+    found = pairs_above(c, threshold, groups=g, chunk=chunk)
+    assert [tuple(p) for p in found.tolist()] == expected and found.dtype == torch.int64
+    roots = components(c, threshold, groups=g, chunk=chunk)
+    assert roots.tolist() == naive.component_roots(P, expected)
+
+
+def test_components_stream_when_everything_percolates(monkeypatch):
+    monkeypatch.setattr(similarity, "EDGES", 50)
+    c = random(300, 16)
+    for threshold in (-1.0, 0.2, 0.45, 0.6):
+        expected = (
+            naive.component_roots(300, naive.pairs_above(c.tolist(), threshold))
+            if threshold > 0.4
+            else [0] * 300
+        )
+        for chunk in (13, 1024):
+            assert components(c, threshold, chunk=chunk).tolist() == expected
+
+
+def test_grouped_search_skips_other_groups(monkeypatch):
+    """The products of a grouped search stay near the sum of n_g P_g, far from n P, in few calls."""
+    work = []
+    original = similarity._search
+
+    def counted(features, candidates, rows, columns, own, *, whole):
+        work.append(rows.shape[0] * rows.shape[1] * columns.shape[1])
+        return original(features, candidates, rows, columns, own, whole=whole)
+
+    monkeypatch.setattr(similarity, "_search", counted)
+    fg, cg = integers(400, 6000), integers(400, 3000, 1)
+    exact = int((torch.bincount(fg, minlength=400) * torch.bincount(cg, minlength=400)).sum())
+    found = nearest(random(6000, 8), random(3000, 8, 1), feature_groups=fg, centroid_groups=cg, chunk=512)
+    assert exact <= sum(work) <= 4 * exact < 6000 * 3000 / 50 and len(work) < 60
+    assert (cg[found.index] == fg).all()

@@ -1,0 +1,185 @@
+"""The training loop: what it yields and writes, bit-for-bit resume, and how it refuses bad input."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from dynamix import checkpoint, trainer
+from dynamix.config import change, to_json
+
+TERMS = {"ins", "aug", "cen", "cc", "total"}
+
+
+def finish(config, table, folder):
+    return list(trainer.train(config, table, folder, device="cpu"))
+
+
+def weights(folder):
+    return checkpoint.load(folder).tensors
+
+
+def assert_same_run(a, b):
+    left, right = weights(a), weights(b)
+    assert left.keys() == right.keys()
+    different = [name for name in left if not torch.equal(left[name], right[name])]
+    assert different == []
+    assert checkpoint.load(a).queue == checkpoint.load(b).queue
+
+
+def test_records_and_files(small_config, mixed_table, tmp_path):
+    records = finish(small_config, mixed_table, tmp_path)
+    steps = [r for r in records if isinstance(r, trainer.Step)]
+    epochs = [r for r in records if isinstance(r, trainer.Epoch)]
+    assert [(s.epoch, s.step) for s in steps] == [(e, s) for e in range(3) for s in range(4)]
+    assert all(set(s.terms) == TERMS for s in steps)
+    gamma = small_config.cc.weight
+    for s in steps:
+        total = s.terms["ins"] + s.terms["aug"] + s.terms["cen"] + gamma * s.terms["cc"]
+        assert s.terms["total"] == pytest.approx(total, rel=1e-5)
+    assert [e.report is None for e in epochs] == [True, False, False]  # relabeling starts in epoch 1
+    assert all(e.logits[0] < e.logits[1] and abs(e.logits[1]) <= 2.01 for e in epochs)  # unit features / 0.5
+    lines = [json.loads(line) for line in (tmp_path / trainer.LOG).read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1, 2]
+    assert lines[2]["report"]["images_before"] == int((mixed_table.videos >= 0).sum())
+    assert (tmp_path / "config.json").read_text() == to_json(small_config)
+
+
+def test_a_finished_run_has_nothing_to_do(small_config, mixed_table, tmp_path):
+    finish(small_config, mixed_table, tmp_path)
+    before = weights(tmp_path)
+    assert finish(small_config, mixed_table, tmp_path) == []
+    assert all(torch.equal(before[name], value) for name, value in weights(tmp_path).items())
+
+
+@pytest.mark.parametrize("stop", [3, 6, 11])  # within epoch 0, 1, 2
+@pytest.mark.parametrize("paper_order", [False, True])
+def test_resumed_equals_unbroken(small_config, mixed_table, tmp_path, stop, paper_order):
+    config = small_config
+    if paper_order:  # persistent labels, global scope, SGD, own buffers
+        config = change(
+            config, rm__scope="global", rm__reset_labels_each_epoch=False, rm__compare="previous", ecm__K=3,
+            rm__merge_centroid="weighted", ecm__before_merge=False, opt__name="sgd", opt__ema_buffers="own",
+        )  # fmt: skip
+    finish(config, mixed_table, tmp_path / "unbroken")
+    interrupted = trainer.train(config, mixed_table, tmp_path / "resumed", device="cpu")
+    for _ in range(stop):
+        next(interrupted)
+    interrupted.close()
+    finish(config, mixed_table, tmp_path / "resumed")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "resumed")
+    log = [(tmp_path / name / trainer.LOG).read_text().splitlines() for name in ("unbroken", "resumed")]
+    assert [json.loads(x)["terms"] for x in log[0]] == [json.loads(x)["terms"] for x in log[1]]
+
+
+def test_resume_after_a_kill_in_another_process(small_config, mixed_table, world_roots, tmp_path):
+    finish(small_config, mixed_table, tmp_path / "unbroken")
+    (tmp_path / "config.json").write_text(to_json(small_config))
+    code = (
+        "import os, sys, pathlib, torch; torch.set_num_threads(1)\n"
+        "from dynamix import data, trainer; from dynamix.config import from_json\n"
+        "config = from_json(pathlib.Path(sys.argv[1]).read_text())\n"
+        "table = data.concat([data.load('plaza', sys.argv[2], 'train'), data.load('videos', sys.argv[3])])\n"
+        "for i, _ in enumerate(trainer.train(config, table, sys.argv[4], device='cpu')):\n"
+        "    if i == 7: os._exit(9)\n"
+    )
+    where = [tmp_path / "config.json", world_roots["plaza"], world_roots["videos"], tmp_path / "killed"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, where)], check=False)
+    assert done.returncode == 9
+    finish(small_config, mixed_table, tmp_path / "killed")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "killed")
+
+
+def test_seed_decides_everything(small_config, mixed_table, tmp_path):
+    one_epoch = change(small_config, epochs=1)
+    finish(one_epoch, mixed_table, tmp_path / "a")
+    torch.manual_seed(99)  # the global generator has no say
+    np.random.seed(7)
+    finish(one_epoch, mixed_table, tmp_path / "b")
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    finish(change(one_epoch, seed=1), mixed_table, tmp_path / "c")
+    name = first_weight(tmp_path / "a")
+    assert not torch.equal(weights(tmp_path / "a")[name], weights(tmp_path / "c")[name])
+
+
+def first_weight(folder):
+    return next(name for name in weights(folder) if name.startswith("encoder.") and name.endswith("weight"))
+
+
+@pytest.mark.parametrize("views", ["A", "B", "C", "economy"])
+def test_every_setting_of_the_views_trains(small_config, mixed_table, tmp_path, views):
+    config = change(small_config, epochs=1, iterations=2, aug__views=views)
+    terms = finish(config, mixed_table, tmp_path)[-1].terms
+    assert set(terms) == TERMS and all(np.isfinite(value) for value in terms.values())
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {"ins__use_single": False, "aug__use_single": False, "cen__use_single": "off"},
+        {"cen__use_single": "centroids_only"},
+        {"cen__scope": "all", "cen__feature": "raw", "cen__centroid": "unit"},
+        {"cc__exclude_own": False, "cc__denominator": "joint", "cc__reduction": "camera_sum"},
+        {"ecm__naive": True, "dsm__mode": "off", "rm__on": False},
+        {"rm__calibrate": "cross_video"},
+        {"rm__reading": "own_filter"},
+        {"opt__name": "adam", "opt__ema_buffers": "copy", "opt__schedule": "step"},
+        {"ecm__renorm": True, "dsm__mode": "hard", "dsm__target": "row"},
+        {"batch__ids_single": 0},
+        {"memory_gb": 0.0},
+    ],
+)  # fmt: skip
+def test_every_switch_trains(small_config, mixed_table, tmp_path, switch):
+    config = change(small_config, epochs=2, iterations=2, **switch)
+    table = mixed_table if config.batch.ids_single else mixed_table.select(mixed_table.videos < 0)
+    last = finish(config, table, tmp_path)[-1]
+    assert all(np.isfinite(value) for value in last.terms.values())
+
+
+def test_images_from_disk_train_like_images_in_memory(small_config, mixed_table, tmp_path):
+    config = change(small_config, epochs=1, iterations=2)
+    memory = finish(config, mixed_table, tmp_path / "memory")[-1].terms
+    disk = finish(change(config, memory_gb=0.0, workers=2), mixed_table, tmp_path / "disk")[-1].terms
+    assert disk == pytest.approx(memory, rel=0.02)  # views agree to a gray level or two
+
+
+def test_non_finite_loss_stops_the_run(small_config, mixed_table, tmp_path):
+    hot = change(small_config, opt__lr=1e30, opt__schedule="constant", opt__warmup_epochs=0)
+    with pytest.raises((FloatingPointError, ValueError), match=r"(loss term '.*epoch \d, step \d, rows \[|row \d+ is not finite)"):
+        finish(hot, mixed_table, tmp_path)
+
+
+def test_too_few_identities(small_config, mixed_table, tmp_path):
+    with pytest.raises(ValueError, match="needs 50 multi-camera identities.*has 12"):
+        finish(change(small_config, batch__ids_multi=50), mixed_table, tmp_path)
+
+
+def test_another_config_in_the_folder(small_config, mixed_table, tmp_path):
+    finish(change(small_config, epochs=1), mixed_table, tmp_path)
+    with pytest.raises(ValueError, match=r"other settings \(epochs\)"):
+        finish(small_config, mixed_table, tmp_path)
+
+
+def test_another_table_in_the_folder(small_config, mixed_table, tmp_path):
+    finish(small_config, mixed_table, tmp_path)
+    with pytest.raises(ValueError, match="give the same data"):
+        finish(small_config, mixed_table.select(np.arange(len(mixed_table) - 1)), tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a safetensors file at all"])
+def test_damaged_checkpoint_is_named(small_config, mixed_table, tmp_path, damage):
+    (tmp_path / checkpoint.NAME).write_bytes(damage)
+    with pytest.raises(ValueError, match=r"checkpoint.safetensors is not a dynamix checkpoint"):
+        finish(small_config, mixed_table, tmp_path)
+
+
+def test_loaded_encoder_is_the_momentum_encoder(small_config, mixed_table, tmp_path):
+    last = finish(small_config, mixed_table, tmp_path)[-1]
+    encoder, config = checkpoint.load_encoder(tmp_path)
+    assert config == small_config and not encoder.training
+    assert all(torch.equal(v, encoder.state_dict()[k]) for k, v in last.momentum.state_dict().items())
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        checkpoint.load_encoder(tmp_path / "nowhere")
