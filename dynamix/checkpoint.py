@@ -50,7 +50,9 @@ def save(
     """
     tensors = _prefixed("encoder", encoder.state_dict()) | _prefixed("momentum", momentum.state_dict())
     for index, values in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(v) for name, v in values.items() if v is not None}
+        tensors |= {
+            f"optimizer.{index}.{name}": torch.as_tensor(v) for name, v in values.items() if v is not None
+        }
     tensors["state.labels"] = torch.from_numpy(state.labels)
     tensors |= {"epoch.labels": torch.from_numpy(labels), "epoch.removed": torch.from_numpy(removed)}
     if state.memory is not None:
@@ -74,7 +76,9 @@ def load(folder: Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         config, queue = from_json(metadata["config"]), tuple(json.loads(metadata["queue"]))
     except Exception as error:
-        raise ValueError(f"{path} is not a dynamix checkpoint ({error}): delete it and train again") from error
+        raise ValueError(
+            f"{path} is not a dynamix checkpoint ({error}): delete it and train again"
+        ) from error
     return Checkpoint(config, int(metadata["epoch"]), tensors, queue)
 
 

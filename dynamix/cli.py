@@ -2,9 +2,10 @@
 only on success."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -45,7 +46,9 @@ class Worlds:
         from dynamix.config import profile
         from dynamix.data.mannequins import worlds
 
-        for root in worlds.write(profile(self.profile).mannequins, self.out, worlds=self.worlds or worlds.NAMES).values():
+        for root in worlds.write(
+            profile(self.profile).mannequins, self.out, worlds=self.worlds or worlds.NAMES
+        ).values():
             print(root)
 
 
@@ -106,7 +109,12 @@ class Evaluate:
             print(f"{name:16}  {s.rank1:6.1%} {s.mAP:6.1%} {s.mINP:6.1%}  {s.valid_queries}")
 
 
-COMMANDS = {"demo": Demo, "worlds": Worlds, "train": Train, "evaluate": Evaluate}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "demo": Demo,
+    "worlds": Worlds,
+    "train": Train,
+    "evaluate": Evaluate,
+}
 
 
 def main() -> None:

@@ -296,7 +296,13 @@ mini = Config(
     ecm=EfficientCentroids(K="all", before_merge=True),
     dsm=DataSampling(queue_epochs=None, queue_fraction=0.22, min_images=2),
     opt=Optimization(
-        name="adamw", lr=1e-3, weight_decay=0.05, schedule="cosine", warmup_epochs=2.0, ema=0.99, ema_ramp=True,
+        name="adamw",
+        lr=1e-3,
+        weight_decay=0.05,
+        schedule="cosine",
+        warmup_epochs=2.0,
+        ema=0.99,
+        ema_ramp=True,
         ema_buffers="ema",
     ),
     encoder=Encoder(name="ibn_cnn", image=(64, 32), dim=128, width=24, neck="affine_free"),
@@ -309,7 +315,11 @@ tiny = replace(
     iterations=30,
     encoder=replace(mini.encoder, dim=64, width=16),
     mannequins=Mannequins(
-        plaza=(80, 4, 2), campus=(60, 4, 1), hall=(60, 2, 2), station=(80, 5, 1), studio=(60, 4, 1),
+        plaza=(80, 4, 2),
+        campus=(60, 4, 1),
+        hall=(60, 2, 2),
+        station=(80, 5, 1),
+        studio=(60, 4, 1),
         videos=(40, 3, 8),
     ),
 )
@@ -324,8 +334,13 @@ gpu = replace(
     opt=replace(mini.opt, ema=0.999),
     encoder=Encoder(name="vit_small", image=(128, 64), dim=384, stem="conv", patch=8, neck="affine_free"),
     mannequins=Mannequins(
-        image=(128, 64), plaza=(1000, 8, 2), campus=(750, 8, 2), hall=(750, 2, 4), station=(750, 15, 2),
-        studio=(1000, 19, 1), videos=(1500, 6, 12),
+        image=(128, 64),
+        plaza=(1000, 8, 2),
+        campus=(750, 8, 2),
+        hall=(750, 2, 4),
+        station=(750, 15, 2),
+        studio=(1000, 19, 1),
+        videos=(1500, 6, 12),
     ),
 )
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dynamix.similarity import _full_precision, _total, unit
+from dynamix.similarity import full_precision, row_sums, unit
 
 PAIRS = 2**22  # numbers gathered at once to score doubtful pairs again
 
@@ -168,17 +168,18 @@ def _entropy(counts: Int[np.ndarray, " n"]) -> float:
     return float(-(p * np.log(p)).sum())
 
 
-def _share(part: float, whole: float) -> float:
+def _share(part: float | int, whole: float | int) -> float:
     return part / whole if whole else 0.0
 
 
 class _Sides(NamedTuple):
-    """Queries and gallery on one device; unit rows to search with, plain ones to score exactly."""
+    """Queries and gallery on one device; the gallery also as unit rows, to search in."""
 
     query: Float[Tensor, "Q D"]
     gallery: Float[Tensor, "G D"]
-    query_unit: Float[Tensor, "Q D"]
     gallery_unit: Float[Tensor, "G D"]
+    query_lengths: Float[Tensor, " Q"]  # float64
+    gallery_lengths: Float[Tensor, " G"]
     query_pids: Int[Tensor, " Q"]
     gallery_pids: Int[Tensor, " G"]
     query_camids: Int[Tensor, " Q"]
@@ -214,7 +215,7 @@ def _sides(
             ids.append(_tensor(column).to(q.device, torch.int64))
     dtype = torch.promote_types(torch.promote_types(q.dtype, g.dtype), torch.float32)  # half is too coarse
     q, g = q.to(dtype), g.to(q.device, dtype)
-    return _Sides(q, g, unit(q), unit(g), ids[0], ids[2], ids[1], ids[3])
+    return _Sides(q, g, unit(g), _lengths(q), _lengths(g), ids[0], ids[2], ids[1], ids[3])
 
 
 def _tensor(x: Array) -> Tensor:
@@ -236,8 +237,8 @@ def _block(
     sides: _Sides, rows: Int[Tensor, " q"]
 ) -> tuple[Float[Tensor, "q G"], Bool[Tensor, "q G"], Bool[Tensor, "q G"]]:
     """Approximate similarities of some queries, what of the gallery is ranked, and what is a match."""
-    with _full_precision(rows.device):
-        scores = sides.query_unit[rows] @ sides.gallery_unit.T
+    with full_precision(rows.device):
+        scores = unit(sides.query[rows]) @ sides.gallery_unit.T
     same = sides.query_pids[rows, None] == sides.gallery_pids
     ranked = ~(same & (sides.query_camids[rows, None] == sides.gallery_camids)) & (sides.gallery_pids != -1)
     return scores, ranked, same & ranked
@@ -246,12 +247,15 @@ def _block(
 def _exact(sides: _Sides, i: Int[Tensor, " E"], j: Int[Tensor, " E"]) -> Float[Tensor, " E"]:
     """Cosines of pairs in float64, bit for bit the same wherever a pair stands."""
     step = max(1, PAIRS // max(1, sides.query.shape[1]))
-    parts = [i.new_empty(0, dtype=torch.float64)]
-    for a, b in zip(i.split(step), j.split(step), strict=True):
-        left, right = sides.query[a].double(), sides.gallery[b].double()
-        length = _total(left * left).sqrt() * _total(right * right).sqrt()
-        parts.append(_total(left * right) / length.where(length > 0, 1))
-    return torch.cat(parts)
+    pairs = zip(i.split(step), j.split(step), strict=True)
+    products = [row_sums(sides.query[a].double() * sides.gallery[b].double()) for a, b in pairs]
+    return torch.cat(products) / (sides.query_lengths[i] * sides.gallery_lengths[j])
+
+
+def _lengths(features: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
+    step = max(1, PAIRS // max(1, features.shape[1]))
+    length = torch.cat([row_sums(part.double().square()).sqrt() for part in features.split(step)])
+    return length.where(length > 0, 1)  # a zero row has cosine 0 with everything
 
 
 def _margin(scores: Float[Tensor, "q G"], dim: int) -> float:
@@ -269,15 +273,17 @@ def _match_ranks(sides: _Sides, rows: Int[Tensor, " q"]) -> tuple[np.ndarray, np
     match_row, match_column = match.nonzero(as_tuple=True)
     if not len(match_row):
         return np.empty(0, int), np.empty(0, int)
-    levels = _levels(match_row, scores[match], len(rows)).contiguous()  # (q, M) ascending, inf at the end
-    below = torch.searchsorted(levels + margin, scores)  # (q, G) matches surely below each image
-    doubtful = (below != torch.searchsorted(levels - margin, scores)) & ranked
+    levels = _levels(match_row, scores[match], len(rows))  # (q, M) ascending, inf at the end
+    below = torch.searchsorted(
+        levels + margin, scores, out_int32=True
+    )  # (q, G) matches surely below each image
+    doubtful = (below != torch.searchsorted(levels - margin, scores, out_int32=True)) & ranked
     row, column = doubtful.nonzero(as_tuple=True)  # the matches are among them
     value = _exact(sides, rows[row], column)
     is_match = match[row, column]
     levels = _levels(match_row, value[is_match], len(rows))
     place = _count_below(levels, row, value)
-    below[row, column] = place
+    below[row, column] = place.int()
     above = _above(below.masked_fill_(~ranked, 0), levels.shape[1])
     tied = value == levels[row, place.clamp(max=levels.shape[1] - 1)]
     before = torch.zeros_like(place)
@@ -307,7 +313,7 @@ def _count_below(
 
 def _above(below: Int[Tensor, "q G"], M: int) -> Int[Tensor, "q M"]:
     """How many images beat each level, from the number of levels below each image."""
-    cell = below + (M + 1) * torch.arange(len(below), device=below.device)[:, None]
+    cell = below + (M + 1) * torch.arange(len(below), dtype=below.dtype, device=below.device)[:, None]
     count = torch.bincount(cell.flatten(), minlength=len(below) * (M + 1)).view(-1, M + 1)
     return count.flip(1).cumsum(1).flip(1)[:, 1:]
 

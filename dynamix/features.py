@@ -20,7 +20,7 @@ def extract(
     normalization: str,
     amp: bool = False,
 ) -> Iterator[Chunk]:
-    """Embed chunks of (uint8 images, rows): yields rows and unit features on `device` (method.md 5.1).
+    """Embed chunks of (uint8 images, rows): yields rows and unit features on `device`.
 
     Runs in eval mode without gradient; between chunks the encoder is in the mode it was in. `device`
     defaults to the encoder's; `amp` runs the network in bfloat16. O(chunk) memory. Raises ValueError

@@ -41,7 +41,7 @@ def unit(features: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
     step = max(1, BLOCK // max(1, features.shape[1]))
     for start in range(0, len(features), step):
         block = features[start : start + step]
-        length = _total(block * block).sqrt()[:, None]
+        length = row_sums(block * block).sqrt()[:, None]
         out[start : start + step] = block / length.where(length > 0, 1)
     return out
 
@@ -157,7 +157,7 @@ def _unite(roots: Int[np.ndarray, " P"], edges: list[np.ndarray]) -> Int[np.ndar
     return first[inverse].astype(np.int64)
 
 
-def _total(x: Float[Tensor, "*n D"]) -> Float[Tensor, "*n"]:
+def row_sums(x: Float[Tensor, "*n D"]) -> Float[Tensor, "*n"]:
     # Halving by plain additions: the same bits for every batch shape and device, unlike `sum` or `@`.
     while x.shape[-1] > 1:
         half = x.shape[-1] // 2
@@ -172,7 +172,7 @@ def _scores(
     left: Float[Tensor, "n D"], right: Float[Tensor, "m D"], i: Int[Tensor, " E"], j: Int[Tensor, " E"]
 ) -> Float[Tensor, " E"]:
     step = max(1, BLOCK // left.shape[1])
-    parts = [_total(left[a] * right[b]) for a, b in zip(i.split(step), j.split(step), strict=True)]
+    parts = [row_sums(left[a] * right[b]) for a, b in zip(i.split(step), j.split(step), strict=True)]
     return torch.cat(parts)
 
 
@@ -184,7 +184,7 @@ def _own_scores(
 ) -> Float[Tensor, " m"]:
     step = max(1, BLOCK // features.shape[1])
     parts = [
-        _total(unit(features[a]) * unit(centroids[b]))
+        row_sums(unit(features[a]) * unit(centroids[b]))
         for a, b in zip(rows.split(step), own.split(step), strict=True)
     ]
     return torch.cat(parts)
@@ -196,7 +196,7 @@ def _margin(dtype: torch.dtype, dim: int) -> float:
 
 
 @contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
+def full_precision(device: torch.device) -> Iterator[None]:
     # Neither autocast nor TF32 may touch an exact search.
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
@@ -218,7 +218,7 @@ def _search(
 ) -> tuple[Int[Tensor, " GR"], Float[Tensor, " GR"]]:
     left = unit(features[rows.clamp(min=0).flatten()])  # (G R, D)
     right = candidates[None] if whole else candidates[columns.clamp(min=0)]
-    with _full_precision(features.device):
+    with full_precision(features.device):
         scores = left.view(*rows.shape, -1) @ right.mT  # (G, R, C)
     if whole:  # no pads; one block of all columns
         if own is not None:
@@ -268,7 +268,7 @@ def _edges(
             if not wanted.any():
                 continue
         left, right = rows[first.clamp(min=0)], rows[second.clamp(min=0)]
-        with _full_precision(rows.device):
+        with full_precision(rows.device):
             scores = left @ right.mT  # (G, R, C)
         group, row, column = (wanted & (scores >= limit - margin)).nonzero(as_tuple=True)
         i, j, score = first[group, row], second[group, column], scores[group, row, column]

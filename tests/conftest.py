@@ -42,5 +42,12 @@ def clip_truth(world_roots: dict[str, Path], mixed_table: Table) -> np.ndarray:
 @pytest.fixture(scope="session")
 def small_config() -> Config:
     """A training of seconds: 3 epochs of 4 steps, 4 + 4 identities."""
-    batch = {"batch__ids_multi": 4, "batch__ids_single": 4, "batch__images_multi": 2, "batch__images_single": 2}
-    return change(tiny, epochs=3, iterations=4, mannequins=SMALL, encoder__width=8, encoder__dim=16, workers=0, **batch)
+    batch = {
+        "batch__ids_multi": 4,
+        "batch__ids_single": 4,
+        "batch__images_multi": 2,
+        "batch__images_single": 2,
+    }
+    return change(
+        tiny, epochs=3, iterations=4, mannequins=SMALL, encoder__width=8, encoder__dim=16, workers=0, **batch
+    )

@@ -19,7 +19,7 @@ def cosine(a, b):
     return dot(unit(a), unit(b))
 
 
-# --- similarity, centroids, relabeling, sampling (method.md 5-6) ---
+# --- similarity, centroids, relabeling, sampling ---
 
 
 def nearest(features, centroids, own=None, feature_groups=None, centroid_groups=None):
@@ -193,7 +193,7 @@ def queue_after(queue, pool, existing, picks, capacity, needed):
     return queue
 
 
-# --- views (data/views.py), written from method.md section 2 and 7 (e)
+# --- views (data/views.py)
 
 
 def view(image, dy, dx, flip, sigma, gray):
@@ -273,7 +273,7 @@ def momentum_update(momentum, encoder, decay):
     return [decay * m + (1 - decay) * e for m, e in zip(momentum, encoder, strict=True)]
 
 
-# --- losses (method.md 3.1-3.4) ---
+# --- losses ---
 
 
 def negative_log(positive, others):
@@ -364,7 +364,7 @@ def camera_centroids_loss(
     return mean_or_zero([value for values in by_camera.values() for value in values])
 
 
-# --- evaluation (method.md 8, datasets.md 2) ---
+# --- evaluation ---
 
 
 def ranking(query, gallery, query_pid, gallery_pids, query_camid, gallery_camids):
@@ -416,3 +416,155 @@ def label_quality(labels, truth):
             both += labels[i] == labels[j] and truth[i] == truth[j]
     precision, recall = both / said if said else 0.0, both / true if true else 0.0
     return precision, recall, 2 * precision * recall / (precision + recall) if both else 0.0
+
+
+# --- the epoch's refresh, everything in memory ---
+
+
+def _eq3(memory, added, alpha, renorm):
+    """Eq. 3 for every PID that got features; `added` is a list of (pid, feature)."""
+    out = {}
+    for pid, old in memory.items():
+        mine = [f for p, f in added if p == pid]
+        new = list(old)
+        if mine:
+            mean = [sum(column) / len(mine) for column in zip(*mine, strict=True)]
+            new = [alpha * a + (1 - alpha) * b for a, b in zip(old, mean, strict=True)]
+            new = unit(new) if renorm else new
+        out[pid] = new
+    return out
+
+
+def _decide(feature, own, scores, reading, tau_rel, tau_remove):
+    """(label, removed) of one image; `scores` maps the PIDs it may be compared with to cosines."""
+    foreign = {pid: s for pid, s in scores.items() if pid != own}
+    best = max(foreign, key=foreign.get) if foreign else None
+    mine, other = scores.get(own, -math.inf), foreign.get(best, -math.inf)
+    if reading == "own_filter":
+        if other > mine and other > tau_rel:
+            return best, False
+        return own, mine < tau_remove
+    if reading == "all" and mine >= other:
+        return own, mine < tau_remove
+    if other < tau_remove:
+        return own, True
+    return (best, False) if other > tau_rel else (own, False)
+
+
+def _groups(memory, videos, tau, scope):
+    """PID -> smallest PID of its connected component in the graph of cosines >= tau."""
+    root = {pid: pid for pid in memory}
+    changed = True
+    while changed:
+        changed = False
+        for a in memory:
+            for b in memory:
+                joined = cosine(memory[a], memory[b]) >= tau and (scope == "global" or videos[a] == videos[b])
+                if joined and root[a] != root[b]:
+                    root[a] = root[b] = min(root[a], root[b])
+                    changed = True
+    return root
+
+
+def _quantile(values, q):
+    values = sorted(values)
+    at = q * (len(values) - 1)
+    low = math.floor(at)
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (at - low) * (values[high] - values[low])
+
+
+def _cross_video_taus(memory, videos):
+    values = [
+        cosine(memory[a], memory[b]) for a in memory for b in memory if a < b and videos[a] != videos[b]
+    ]
+    return _quantile(values, 0.99), _quantile(values, 0.999)
+
+
+def first_memory(labels, drawn, features, renorm=False):
+    """The first epoch: mean of the drawn features."""
+    size = len(next(iter(features.values())))
+    zero = {pid: [0.0] * size for pid in sorted(set(labels.values()))}
+    return _eq3(zero, [(labels[row], features[row]) for row in drawn], 0.0, renorm)
+
+
+def refresh(state, tracker, video_of, drawn, features, epoch, o):
+    """One epoch over the labeled single-camera rows.
+
+    `state`: labels {row: pid}, memory {pid: centroid} or None, videos {pid: video}, queue [pids];
+    `tracker` {row: original pid}; `video_of` {row: video}; `drawn` rows; `features` {row: unit vector};
+    `o`: the options as a dict. Returns (state, what the epoch trains with).
+    """
+    labels = dict(tracker if o["reset"] else state["labels"])
+    alpha = 0.0 if o["naive"] else o["alpha"]
+    videos = dict(state["videos"])
+    if state["memory"] is None:
+        videos = {pid: video_of[row] for row, pid in tracker.items()}
+        memory = first_memory(labels, drawn, features, o["renorm"])
+    elif not o["on"] or epoch < o["start_epoch"]:
+        added = [(labels[row], features[row]) for row in drawn]
+        memory = _eq3(state["memory"], added, alpha, o["renorm"])
+    else:
+        return _refined(state, labels, video_of, drawn, features, alpha, videos, o)
+    queue = _newest([pid for pid in state["queue"] if pid in memory])
+    view = {"labels": labels, "removed": set(), "memory": memory, "queue": queue, "report": None}
+    return {"labels": labels, "memory": memory, "videos": videos, "queue": queue}, view
+
+
+def _refined(state, labels, video_of, drawn, features, alpha, videos, o):
+    memory = state["memory"]
+    tau_rel, tau_remove, tau_merge = o["tau_rel"], o["tau_remove"], o["tau_merge"]
+    if o["calibrate"]:
+        tau_rel, tau_merge = _cross_video_taus(memory, videos)
+        tau_remove = min(tau_remove, tau_rel)
+    compared = memory
+    if o["compare"] == "blended":
+        compared = _eq3(memory, [(labels[row], features[row]) for row in drawn], alpha, o["renorm"])
+    refined, removed = dict(labels), set()
+    for row in drawn:
+        scores = {
+            pid: cosine(features[row], mu)
+            for pid, mu in compared.items()
+            if o["scope"] == "global" or videos[pid] == video_of[row]
+        }
+        refined[row], gone = _decide(features[row], labels[row], scores, o["reading"], tau_rel, tau_remove)
+        if gone:
+            removed.add(row)
+    used = [row for row in drawn if row not in removed]
+    unmerged = _eq3(memory, [(refined[row], features[row]) for row in used], alpha, o["renorm"])
+    counts = {pid: sum(p == pid for p in refined.values()) for pid in set(refined.values())}
+    source = unmerged if o["before_merge"] else memory
+    live = {pid: mu for pid, mu in source.items() if pid in counts}
+    root = _groups(live, videos, tau_merge, o["scope"])
+    merged = {}
+    for r in sorted(set(root.values())):
+        members = [pid for pid in live if root[pid] == r]
+        weight = {pid: counts[pid] if o["merge_centroid"] == "weighted" else 1 for pid in members}
+        merged[r] = [
+            sum(weight[pid] * live[pid][d] for pid in members) / sum(weight.values())
+            for d in range(len(live[r]))
+        ]
+    final = {row: root[pid] for row, pid in refined.items()}
+    if not o["before_merge"]:
+        merged = _eq3(merged, [(final[row], features[row]) for row in used], alpha, o["renorm"])
+    queue = _newest([root[pid] for pid in state["queue"] if pid in root])
+    found = {
+        "images_before": len(labels),
+        "images_after": len(labels) - len(removed),
+        "pids_before": len(set(labels.values())),
+        "pids_after": len({final[row] for row in final if row not in removed}),
+        "relabeled": sum(refined[row] != labels[row] for row in labels),
+        "removed": len(removed),
+        "merged": len(live) - len(merged),
+        "largest_component": max(sum(r == x for x in root.values()) for r in merged),
+    }
+    view = {"labels": final, "removed": removed, "memory": merged, "queue": queue, "report": found}
+    if o["reset"]:  # the tracker's labels start afresh, so its PIDs keep their own centroids
+        return {"labels": labels, "memory": unmerged, "videos": videos, "queue": queue}, view
+    kept = {pid: videos[pid] for pid in merged}
+    return {"labels": final, "memory": merged, "videos": kept, "queue": queue}, view
+
+
+def _newest(queue):
+    """Each PID once, where its newest entry stood; oldest first."""
+    return [pid for i, pid in enumerate(queue) if pid not in queue[i + 1 :]]

@@ -87,7 +87,9 @@ def test_no_upward_import():
     assert upward(SOURCES) == []
 
 
-@pytest.mark.parametrize("line", ["from dynamix import trainer", "import dynamix.cli", "from dynamix.methods import x"])
+@pytest.mark.parametrize(
+    "line", ["from dynamix import trainer", "import dynamix.cli", "from dynamix.methods import x"]
+)
 def test_an_upward_import_is_caught(tmp_path, line):
     path = tmp_path / "losses.py"
     path.write_text(f"def f():\n    {line}\n")

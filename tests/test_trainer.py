@@ -61,7 +61,8 @@ def test_resumed_equals_unbroken(small_config, mixed_table, tmp_path, stop, pape
     config = small_config
     if paper_order:  # persistent labels, global scope, SGD, own buffers
         config = change(
-            config, rm__scope="global", rm__reset_labels_each_epoch=False, rm__compare="previous", ecm__K=3,
+            config, rm__scope="global", rm__tau_merge=0.999, rm__compare="previous",
+            rm__reset_labels_each_epoch=False, ecm__K=3,
             rm__merge_centroid="weighted", ecm__before_merge=False, opt__name="sgd", opt__ema_buffers="own",
         )  # fmt: skip
     finish(config, mixed_table, tmp_path / "unbroken")
@@ -147,8 +148,11 @@ def test_images_from_disk_train_like_images_in_memory(small_config, mixed_table,
 
 
 def test_non_finite_loss_stops_the_run(small_config, mixed_table, tmp_path):
-    hot = change(small_config, opt__lr=1e30, opt__schedule="constant", opt__warmup_epochs=0)
-    with pytest.raises((FloatingPointError, ValueError), match=r"(loss term '.*epoch \d, step \d, rows \[|row \d+ is not finite)"):
+    hot = change(small_config, opt__lr=1e30, opt__schedule="constant", opt__warmup_epochs=0.0)
+    with pytest.raises(
+        (FloatingPointError, ValueError),
+        match=r"(loss term '.*epoch \d, step \d, rows \[|row \d+ is not finite)",
+    ):
         finish(hot, mixed_table, tmp_path)
 
 

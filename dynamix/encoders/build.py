@@ -38,7 +38,7 @@ class Encoder(nn.Module):
 
 
 def build(config: settings.Encoder) -> Encoder:
-    """The network of `config` (Sec. 4.2; method.md 7 q), in train mode: (B, 3, H, W) -> (B, D).
+    """The network of `config` (Sec. 4.2), in train mode: (B, 3, H, W) -> (B, D).
 
     Initial weights depend on `config.seed` alone and the global random state stays as it was.
     Raises ValueError on settings that do not fit together, naming them.

@@ -4,7 +4,7 @@ from torch import nn
 
 
 def neck(kind: str, dim: int) -> nn.Module:
-    """The layer (B, D) -> (B, D) after the embedding (method.md 7 q leaves it open).
+    """The layer (B, D) -> (B, D) after the embedding; the paper leaves it open.
 
     Without one, cosines of a fresh network bunch near 1. affine_free: BatchNorm without weight and bias.
     bias_frozen: weight starts at 1 and learns, bias stays 0 (the BNNeck of strong Re-ID baselines).

@@ -1,4 +1,4 @@
-"""Vision transformers of timm's design; the feature is the CLS token after the final norm (method.md 7 q)."""
+"""Vision transformers of timm's design; the feature is the CLS token after the final norm."""
 
 from typing import Any
 

@@ -11,33 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dynamix.config import Config, change, profile
+from dynamix.config import change, profile
 from dynamix.data.mannequins import worlds
-from dynamix.experiments import pictures
+from dynamix.experiments import figures
+from dynamix.experiments.rows import METHODS, TITLES, variant
 from dynamix.experiments.run import TEST_WORLDS, Spec, run_all, write
 
-METHODS = ("multi only", "multi only, 64", "+ raw videos", "DynaMix")
-TITLES = {
-    "multi only": "multi-camera only",
-    "multi only, 64": "multi-camera only, same batch size",
-    "+ raw videos": "+ videos, raw tracker labels",
-    "DynaMix": "DynaMix",
-}
-
 Result = dict[str, Any]
-
-
-def variant(base: Config, method: str) -> Config:
-    """The config of one of `METHODS`."""
-    if method == "multi only":
-        return change(base, batch__ids_single=0)
-    if method == "multi only, 64":
-        batch = base.batch
-        ids = batch.size // batch.images_multi
-        return change(base, batch__ids_multi=ids, batch__ids_single=0)
-    if method == "+ raw videos":
-        return change(base, rm__on=False, dsm__mode="off", ecm__naive=True)
-    return base
 
 
 def specs(profile_name: str, seeds: Sequence[int]) -> list[Spec]:
@@ -63,7 +43,7 @@ def demo(
     config = profile(profile_name)
     print(f"1/3  the embedded benchmark ({profile_name} profile): drawn once, then cached")
     roots = worlds.build(config.mannequins, worlds=("plaza", "videos", *TEST_WORLDS))
-    for path in pictures.of_worlds(config, roots, out):
+    for path in figures.of_worlds(config, roots, out):
         print(f"     look: {path}")
     asked = specs(profile_name, seeds)
     print(f"2/3  training {len(asked)} runs; they resume if interrupted")
@@ -81,7 +61,7 @@ def demo(
     summary = summarize(found, failed, profile_name)
     write(out / "results.json", summary)
     if not failed:
-        for path in pictures.of_results(config, found, roots, runs, out):
+        for path in figures.of_results(config, found, roots, runs, out):
             print(f"look: {path}")
     print(f"\n{(time.perf_counter() - began) / 60:.1f} minutes; tables and pictures are in {out}/")
     if failed:

@@ -12,7 +12,8 @@ from typing import Any
 import tyro
 
 from dynamix.config import Config, change, profile
-from dynamix.experiments.demo import label_lines, retrieval_cells, summarize, variant
+from dynamix.experiments.demo import label_lines, retrieval_cells, summarize
+from dynamix.experiments.rows import variant
 from dynamix.experiments.run import TEST_WORLDS, Spec, run_all, write
 
 # Row -> settings changed; None: a row of the demo.

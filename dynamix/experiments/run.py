@@ -105,7 +105,9 @@ def score_all(
     }
 
 
-def label_state(labels: np.ndarray, removed: np.ndarray, truth: np.ndarray, single: np.ndarray) -> dict[str, float]:
+def label_state(
+    labels: np.ndarray, removed: np.ndarray, truth: np.ndarray, single: np.ndarray
+) -> dict[str, float]:
     """Quality of single-camera pseudo-labels against the truth real data never has; shares in [0, 1]."""
     kept = np.where(removed, -1, labels)[single]
     quality = asdict(evaluation.label_quality(kept, truth[single]))

@@ -1,8 +1,8 @@
 """DynaMix: the epoch (Sec. 3) and the objective (Eq. 1), wired from the paper's modules.
 
-    refresh   embed → relabel → Efficient Centroids → merge        once an epoch, one streaming pass
-    batches   Data Sampling plans the epoch's mini-batches
-    objective L = L_ins + L_aug + L_cen + gamma · L_cc             every step
+refresh   embed → relabel → Efficient Centroids → merge        once an epoch, one streaming pass
+batches   Data Sampling plans the epoch's mini-batches
+objective L = L_ins + L_aug + L_cen + gamma · L_cc             every step
 """
 
 from collections.abc import Callable, Iterator
@@ -54,9 +54,7 @@ def start(table: Table) -> State:
     return State(labels=table.labels.copy())
 
 
-def refresh(
-    state: State, table: Table, embed: Embed, config: Config, epoch: int
-) -> tuple[State, Refresh]:
+def refresh(state: State, table: Table, embed: Embed, config: Config, epoch: int) -> tuple[State, Refresh]:
     """Centroids and labels of one epoch (Secs. 3.2-3.3): a streaming pass in O(P x D) memory.
 
     `embed` runs the momentum encoder as it stands after the previous epoch.
@@ -126,8 +124,8 @@ def _refine(
 
     final = refined.copy()
     final[single] = map_labels(torch.from_numpy(refined[single]), live, mapping).cpu().numpy()
-    decisions = [torch.from_numpy(x[single]) for x in (labels, refined, removed)]
-    found = report(decisions[0], Relabeled(*decisions[1:], similarity[torch.from_numpy(single)]), live, mapping)
+    old, new, gone = (torch.from_numpy(x[single]) for x in (labels, refined, removed))
+    found = report(old, Relabeled(new, gone, similarity[torch.from_numpy(single)]), live, mapping)
     queue = _remap(queue, owned, mapping.cpu().numpy())
     # Refining the tracker's labels afresh keeps the memory unmerged; merged PIDs are this epoch's view.
     keep = State(labels, memory, queue) if rm.reset_labels_each_epoch else State(final, merged, queue)

@@ -19,6 +19,7 @@ from dynamix.plots.style import (
     WIDTH,
     chart,
     page,
+    styled,
     text_width,
     write,
 )
@@ -145,6 +146,7 @@ def check_results(
     return found
 
 
+@styled
 def mixed_batch(
     multi: Array, single: Array, similarity: Array, *, title: str, target: float | None = None
 ) -> Figure:
@@ -167,7 +169,8 @@ def mixed_batch(
     for x, name, kind in ((MARGIN, "multi-camera people", "multi"), (far, "single-camera people", "single")):
         color = PALETTE[f"{kind}-camera"]
         done.axes.plot([x, x + side], [top - 0.09] * 2, color=color, linewidth=4, solid_capstyle="butt")
-        write(done.axes, x, top - 0.2, name, BODY, INK, weight="bold", va="baseline")
+        start = min(x, WIDTH - MARGIN - text_width(name, BODY, "bold"))
+        write(done.axes, start, top - 0.2, name, BODY, INK, weight="bold", va="baseline")
     for p in range(P):
         y = top + p * step
         for k in range(K):

@@ -25,6 +25,7 @@ from dynamix.plots.style import (
     Page,
     chart,
     page,
+    styled,
     text_width,
     write,
 )
@@ -32,6 +33,7 @@ from dynamix.plots.style import (
 Points = list[tuple[int, float]]
 
 
+@styled
 def training_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str) -> Figure:
     """Per epoch: total loss; pseudo-label F1, raw and refined; mAP averaged over the unseen worlds.
 
@@ -66,9 +68,7 @@ def _curve_panels(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple
         loss.append((k, False, _points(records, lambda r: r["terms"]["total"])))
         quality.append((k, True, _points(records, lambda r: 100 * r["quality_before"]["f1"])))
         quality.append((k, False, _points(records, lambda r: 100 * r["quality_after"]["f1"])))
-        scores.append(
-            (k, False, _points(records, lambda r: 100 * np.mean([s["mAP"] for s in r["scores"].values()])))
-        )
+        scores.append((k, False, _points(records, _mean_map)))
     panels = [
         ("Total loss", "", loss),
         ("Pseudo-label F1", " %", quality),
@@ -79,7 +79,8 @@ def _curve_panels(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[tuple
 
 
 def _mean_map(record: Mapping[str, Any]) -> float:
-    return 100 * float(np.mean([scores["mAP"] for scores in record["scores"].values()]))
+    values = [scores["mAP"] for scores in record["scores"].values()]
+    return 100 * sum(values) / len(values) if values else math.nan
 
 
 def _points(records: Sequence[Mapping[str, Any]], value) -> Points:
@@ -111,7 +112,7 @@ def _curve_panel(axes: Axes, lines: list[tuple[int, bool, Points]], unit: str) -
         axes.plot(x, y, color=color, **style)
     axes.set_xlabel("epoch", fontsize=SMALL)
     axes.margins(x=0.04, y=0.12)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}{unit}")
     if any(dashed for _, dashed, _ in lines):
@@ -130,6 +131,7 @@ def _series_item(k: int, name: str) -> tuple:
     return draw, 0.3, name
 
 
+@styled
 def results_bars(table: Sequence[Mapping[str, Any]], *, title: str, highlight: str | None = None) -> Figure:
     """A results table as bars: mean over seeds, its standard deviation, and every seed as a dot.
 
@@ -195,7 +197,7 @@ def _bars(axes: Axes, rows: list[tuple[str, tuple[float, float, list[float]]]], 
             weight="bold" if name == strong else "normal",
         )  # fmt: skip
     most = max(max([mean + std, *seeds]) for _, (mean, std, seeds) in rows)
-    axes.set(xlim=(0, most * 1.5), ylim=(len(rows) - 0.5, -0.5), yticks=[])
+    axes.set(xlim=(0, max(most, 1.0) * 1.5), ylim=(len(rows) - 0.5, -0.5), yticks=[])
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} %")
     axes.grid(axis="y", visible=False)
@@ -218,6 +220,7 @@ def _row_names(done: Page, names: list[str], strong: str, width: float, height: 
         )
 
 
+@styled
 def similarity_histograms(
     groups: Mapping[str, Array | Sequence[float]], thresholds: Mapping[str, float], *, title: str
 ) -> Figure:

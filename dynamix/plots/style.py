@@ -7,10 +7,11 @@ automatic layout. Colors never stand alone: every meaning also has a letter, a m
 import io
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib
 import numpy as np
@@ -24,6 +25,9 @@ from PIL import Image
 from torch import Tensor
 
 Array = Tensor | np.ndarray
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # Fixed meanings in every picture; distinct under the three kinds of color blindness.
 PALETTE = {
@@ -68,6 +72,17 @@ def use_style() -> None:
         formatters = shell.display_formatter.formatters
         formatters["image/png"].for_type(Figure, _notebook_png)
         formatters["image/jpeg"].for_type(Figure, _notebook_jpeg)
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """`draw` in this look, whether or not `use_style` was called."""
+
+    @wraps(draw)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> R:
+        with matplotlib.rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return inside
 
 
 def save(figure: Figure, path: str | Path) -> Path:
@@ -148,8 +163,7 @@ def page(body: float, title: str, note: str = "") -> Page:
 def chart(page: Page, x: float, y: float, width: float, height: float, **options) -> Axes:
     """An axes for data on `page`, placed in inches from the top left corner."""
     box = (x / WIDTH, 1 - (y + height) / page.height, width / WIDTH, height / page.height)
-    with matplotlib.rc_context(RC):
-        return page.figure.add_axes(box, **options)
+    return page.figure.add_axes(box, **options)
 
 
 @lru_cache(maxsize=4096)

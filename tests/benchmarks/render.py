@@ -1,4 +1,4 @@
-"""Images per second of the renderer beside the prototype's: `python tests/benchmarks/render.py [threads]`."""
+"""Images per second of the renderer beside a first version's: `python tests/benchmarks/render.py [threads]`."""
 
 import math
 import sys

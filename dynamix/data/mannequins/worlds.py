@@ -52,7 +52,8 @@ class World:
     occluded: float = 0.1  # share of images with something in front of the person
 
 
-# The spread decides the task: the harder worlds are those to report on (synthetic.md 2).
+# The spread decides the task: the harder worlds are those to report on. Set so that training on
+# plaza alone reaches a rank-1 of 40 to 75 % on campus, hall and station in the mini profile.
 WORLDS = {
     "plaza": World(palette="city", style="city", people_seed=11, camera_seed=21, spread=0.8, test_share=0.5),
     "campus": World(palette="campus", style="campus", people_seed=12, camera_seed=22, spread=0.85),
@@ -65,7 +66,7 @@ WORLDS = {
         camera_seed=25,
         spread=0.5,
         test_share=0.5,
-        occluded=0,
+        occluded=0.0,
     ),
     "videos": World(
         palette="street", style="street", people_seed=16, camera_seed=26, spread=1.2, occluded=0.15
@@ -215,7 +216,7 @@ def _publish(name: str, config: Mannequins, final: Path, progress: bool, device:
         with tqdm(total=len(plan.truth.names), desc=name, unit="img", disable=not progress) as bar:
             save = _save_lmdb if name == "videos" else _save_market
             save(plan, folder, _drawn(plan, device, bar))
-        np.savez(folder / TRUTH, **_ascending(plan.truth))
+        np.savez(folder / TRUTH, allow_pickle=False, **_ascending(plan.truth))
         try:
             os.rename(folder, final)
         except OSError:
@@ -263,8 +264,8 @@ def _multi_camera(name: str, config: Mannequins) -> _Plan:
     azimuth = azimuth + 0.2 * rng.standard_normal(len(azimuth))
     second = count + (rows["person"] + 1 + rng.integers(tests - 1, size=len(azimuth)) - count) % tests
     shots, pairs = _shots(
-        world, config.seed, rng, person=rows["person"], camera=rows["camera"] * world.times + time, azimuth=azimuth,
-        phase=2 * np.pi * rng.random(len(azimuth)), junk=rows["junk"], second=second,
+        world, config.seed, rng, person=rows["person"], camera=rows["camera"] * world.times + time,
+        azimuth=azimuth, phase=2 * np.pi * rng.random(len(azimuth)), junk=rows["junk"], second=second,
     )  # fmt: skip
     frame = 1 + np.arange(len(azimuth))  # also makes names unique
     pid = np.where(rows["person"] < count + tests, rows["person"] + 1, 0)
@@ -346,8 +347,8 @@ def _clips(config: Mannequins) -> _Plan:
     other = (slot + 1 + rng.integers(max(sizes[1] - 1, 1), size=len(k))) % sizes[1]
     second = clip * sizes[1] + other if sizes[1] > 1 else np.full(len(k), -1)
     shots, pairs = _shots(
-        world, config.seed, rng, person=track, camera=clip * config.moments + frame // MOMENT, azimuth=azimuth,
-        phase=2 * np.pi * rng.random(len(k)), junk=tracked.junk, second=second,
+        world, config.seed, rng, person=track, camera=clip * config.moments + frame // MOMENT,
+        azimuth=azimuth, phase=2 * np.pi * rng.random(len(k)), junk=tracked.junk, second=second,
     )  # fmt: skip
     columns = (clip + 1, tracked.pid, frame, _box_numbers(clip, frame, tracked.pid))
     names = np.array([

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dynamix import checkpoint, data, evaluation, features, plots
-from dynamix.config import Config
+from dynamix.config import Config, change
 from dynamix.data import images as imagery
 from dynamix.data.mannequins import worlds
 from dynamix.data.table import Table
+from dynamix.experiments.rows import METHODS, TITLES, variant
 from dynamix.experiments.run import Spec, training_table
 from dynamix.methods import dynamix as method
 
@@ -30,56 +32,73 @@ class Clip:
 
 def of_worlds(config: Config, roots: dict[str, Path], out: Path) -> list[Path]:
     """The first pictures: people through plaza's cameras, and a clip with the tracker's mistakes."""
-    plaza = data.load("plaza", roots["plaza"], "train")
-    cameras = int(plaza.camids.max()) + 1
-    pids = np.unique(plaza.pids)[:PEOPLE]
-    rows = [[np.flatnonzero((plaza.pids == p) & (plaza.camids == c))[0] for c in range(cameras)] for p in pids]
-    sheet = plots.sheet(
-        crops(plaza, config.mannequins.image, np.array(rows)),
+    size = config.mannequins.image
+    return [
+        _save(people_sheet(roots["plaza"], size), out / "people.png"),
+        _save(tracked_clip(roots["videos"], size), out / "clip.png"),
+    ]
+
+
+def people_sheet(plaza_root: Path, size: tuple[int, int]) -> Figure:
+    """The first people of plaza's training images, one image in every camera."""
+    plaza = data.load("plaza", plaza_root, "train")
+    cameras, pids = int(plaza.camids.max()) + 1, np.unique(plaza.pids)[:PEOPLE]
+    rows = [
+        [np.flatnonzero((plaza.pids == p) & (plaza.camids == c))[0] for c in range(cameras)] for p in pids
+    ]
+    return plots.sheet(
+        crops(plaza, size, np.array(rows)),
         title=f"The same {len(pids)} people through {cameras} cameras: color, light and viewpoint change",
         columns=[f"camera {c + 1}" for c in range(cameras)],
     )
-    videos = data.load("videos", roots["videos"])
-    clip = busiest_clip(videos, worlds.truth(roots["videos"]).of(videos))
-    rows, shown = true_tracks(clip)
-    strip = plots.clips(
-        crops(videos, config.mannequins.image, clip.rows[rows]),
-        clip.pids[rows],
-        clip.truth[rows],
-        title=f"One clip, {shown} people: what the tracker got wrong",
+
+
+def tracked_clip(videos_root: Path, size: tuple[int, int]) -> Figure:
+    """The people of the clip in which the tracker gave most ids, with its mistakes marked."""
+    videos = data.load("videos", videos_root)
+    clip = busiest_clip(videos, worlds.truth(videos_root).of(videos))
+    tracks = true_tracks(clip)
+    return plots.clips(
+        crops(videos, size, clip.rows[tracks]),
+        clip.pids[tracks],
+        clip.truth[tracks],
+        title=f"One clip, {len(tracks)} people: what the tracker got wrong",
     )
-    return [_save(sheet, out / "people.png"), _save(strip, out / "clip.png")]
 
 
 def of_results(
-    config: Config, found: dict[tuple[str, int], dict[str, Any]], roots: dict[str, Path], runs: Path, out: Path
+    config: Config,
+    found: dict[tuple[str, int], dict[str, Any]],
+    roots: dict[str, Path],
+    runs: Path,
+    out: Path,
 ) -> list[Path]:
     """Pictures of the finished runs; those of one run show the first seed."""
-    from dynamix.experiments.demo import METHODS, TITLES, variant
-
     seeds = sorted({seed for _, seed in found})
-    homes = {m: runs / Spec(name=m, config=_seeded(variant(config, m), seeds[0])).key for m in METHODS}
-    full = homes["DynaMix"]
-    spec = Spec(name="DynaMix", config=_seeded(config, seeds[0]))
+    homes = {m: runs / Spec(name=m, config=change(variant(config, m), seed=seeds[0])).key for m in METHODS}
+    spec = Spec(name="DynaMix", config=change(config, seed=seeds[0]))
     table, truth = training_table(spec, roots)
-    bars = plots.results_bars(
-        [
-            {"name": TITLES[m]} | {k: [_mean(found[m, s], k) for s in seeds] for k in ("rank1", "mAP")}
-            for m in METHODS
-        ],
-        title="Retrieval on unseen worlds (mean of station and hall)",
-    )
-    curves = plots.training_curves(
-        {TITLES[m]: _with_raw(found[m, seeds[0]]) for m in METHODS},
-        title="Training: loss, pseudo-label quality, retrieval on unseen worlds",
-    )
-    return [
-        _save(bars, out / "results.png"),
-        _save(curves, out / "curves.png"),
-        _save(relabeled_clip(table, truth, full, spec.config), out / "relabeling.png"),
-        _save(mixed_batch(table, full, spec.config), out / "mixed_batch.png"),
-        _save(ranked_lists(roots["station"], homes, TITLES), out / "ranked_lists.png"),
+    drawn = {
+        "results": results_bars(found),
+        "curves": plots.training_curves(
+            {TITLES[m]: _with_raw(found[m, seeds[0]]) for m in METHODS},
+            title="Training: loss, pseudo-label quality, retrieval on unseen worlds",
+        ),
+        "relabeling": relabeled_clip(table, truth, homes["DynaMix"], spec.config),
+        "mixed_batch": mixed_batch(table, homes["DynaMix"], spec.config),
+        "ranked_lists": ranked_lists(roots["station"], homes),
+    }
+    return [_save(figure, out / f"{name}.png") for name, figure in drawn.items()]
+
+
+def results_bars(found: dict[tuple[str, int], dict[str, Any]]) -> Figure:
+    """The demo's retrieval table as bars over seeds."""
+    seeds = sorted({seed for _, seed in found})
+    rows = [
+        {"name": TITLES[m]} | {k: [_mean(found[m, s], k) for s in seeds] for k in ("rank1", "mAP")}
+        for m in METHODS
     ]
+    return plots.results_bars(rows, title="Retrieval on unseen worlds (mean of station and hall)")
 
 
 def crops(table: Table, size: tuple[int, int], rows: np.ndarray) -> Tensor:
@@ -97,8 +116,8 @@ def busiest_clip(videos: Table, truth: np.ndarray) -> Clip:
     return Clip(rows, videos.pids[rows], truth[rows])
 
 
-def true_tracks(clip: Clip) -> tuple[np.ndarray, int]:
-    """Positions (R, C) of each person's boxes in frame order, and R.
+def true_tracks(clip: Clip) -> np.ndarray:
+    """Positions (R, C) in `clip` of each person's first boxes, in frame order.
 
     A junk box goes to the person whom its tracker id mostly shows.
     """
@@ -109,10 +128,10 @@ def true_tracks(clip: Clip) -> tuple[np.ndarray, int]:
     person = np.where(clip.truth >= 0, clip.truth, owner[clip.pids])
     tracks = [np.flatnonzero(person == one) for one in np.unique(person[person >= 0])]
     length = min(TRACK, min(len(track) for track in tracks))
-    return np.array([track[:length] for track in tracks]), len(tracks)
+    return np.array([track[:length] for track in tracks])
 
 
-def relabeled_clip(table: Table, truth: np.ndarray, run: Path, config: Config) -> Any:
+def relabeled_clip(table: Table, truth: np.ndarray, run: Path, config: Config) -> Figure:
     """What the run's last epoch made of the busiest clip."""
     saved = checkpoint.load(run).tensors
     after, removed = saved["epoch.labels"].numpy(), saved["epoch.removed"].numpy()
@@ -126,7 +145,7 @@ def relabeled_clip(table: Table, truth: np.ndarray, run: Path, config: Config) -
     )  # fmt: skip
 
 
-def mixed_batch(table: Table, run: Path, config: Config) -> Any:
+def mixed_batch(table: Table, run: Path, config: Config) -> Figure:
     """The mini-batch that would come next: the sampler on the run's final state."""
     encoder, refreshed, batches = next_epoch(table, run, config)
     del encoder
@@ -137,7 +156,7 @@ def mixed_batch(table: Table, run: Path, config: Config) -> Any:
     kinds["single"] = rows[cut:].reshape(batch.ids_single, -1)
     pairs = torch.from_numpy(batches.pairs[0])
     assert refreshed.single is not None
-    left = refreshed.multi.centroids[torch.searchsorted(refreshed.multi.labels, pairs[:, 0])]
+    left = refreshed.multi.centroids[torch.searchsorted(refreshed.multi.labels, pairs[:, 0].contiguous())]
     right = refreshed.single.centroids[refreshed.single.index_of(pairs[:, 1])]
     return plots.mixed_batch(
         crops(table, config.encoder.image, kinds["multi"]),
@@ -161,7 +180,7 @@ def next_epoch(table: Table, run: Path, config: Config) -> tuple[nn.Module, meth
     return encoder, refreshed, method.batches(state, refreshed, table, config, config.epochs)
 
 
-def ranked_lists(root: Path, homes: dict[str, Path], titles: dict[str, str]) -> Any:
+def ranked_lists(root: Path, homes: dict[str, Path]) -> Figure:
     """Top ranks for queries spread evenly over station's, by the fair control and by DynaMix."""
     query, gallery = (data.load("station", root, split) for split in ("query", "gallery"))
     shown = np.linspace(0, len(query) - 1, QUERIES + 2).astype(int)[1:-1]
@@ -173,7 +192,7 @@ def ranked_lists(root: Path, homes: dict[str, Path], titles: dict[str, str]) -> 
         ranks = evaluation.ranked_lists(
             q, g, query.pids[shown], gallery.pids, query.camids[shown], gallery.camids, top=TOP
         )
-        results[titles[name]] = (crops(gallery, size, np.asarray(ranks.index)), np.asarray(ranks.correct))
+        results[TITLES[name]] = (crops(gallery, size, np.asarray(ranks.index)), np.asarray(ranks.correct))
     assert size is not None
     return plots.ranked_lists(
         crops(query, size, shown), results, title="Four queries in a world never trained on, before and after"
@@ -189,12 +208,6 @@ def embedded(encoder: nn.Module, config: Config, table: Table) -> Tensor:
     )
 
 
-def _seeded(config: Config, seed: int) -> Config:
-    from dynamix.config import change
-
-    return change(config, seed=seed)
-
-
 def _mean(result: dict[str, Any], metric: str) -> float:
     return float(np.mean([scores[metric] for scores in result["scores"].values()]))
 
@@ -203,6 +216,6 @@ def _with_raw(result: dict[str, Any]) -> list[dict[str, Any]]:
     return [line | {"quality_before": result["quality_before"]} for line in result["epochs"]]
 
 
-def _save(figure: Any, path: Path) -> Path:
+def _save(figure: Figure, path: Path) -> Path:
     plots.save(figure, path)
     return path

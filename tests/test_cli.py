@@ -1,0 +1,258 @@
+"""The command line as users meet it: help, exit codes, one-line errors, and a tiny run end to end."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dynamix import checkpoint, cli, trainer
+from dynamix.config import change, tiny
+from dynamix.data.mannequins import worlds
+from dynamix.experiments.run import score
+
+
+def dynamix(*arguments, cache=None):
+    """`python -m dynamix ...` in a process of its own."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1"}
+    if cache is not None:
+        environment["DYNAMIX_CACHE"] = str(cache)
+    command = [sys.executable, "-m", "dynamix", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    """A cache of worlds, a folder of worlds written by the command, and a run of one epoch on the latter."""
+    home = tmp_path_factory.mktemp("cli")
+    written = dynamix("worlds", "--profile", "tiny", "--worlds", "plaza", "videos", "hall", "--out", home / "data")
+    assert written.returncode == 0, written.stderr
+    assert written.stdout.split() == [str(home / "data" / name) for name in ("plaza", "videos", "hall")]
+    trained = dynamix("train", "--profile", "tiny", "--epochs", 1, "--data", home / "data", "--out", home / "run")
+    assert trained.returncode == 0, trained.stderr
+    (home / "train.txt").write_text(trained.stdout + trained.stderr)
+    return home
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The command in this process: (exit code, stdout, stderr), as `sys.exit` would leave them."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["dynamix", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as exit:
+            code = 1 if isinstance(exit.code, str) else exit.code or 0
+            if isinstance(exit.code, str):
+                print(exit.code, file=sys.stderr)
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return run
+
+
+def assert_one_line(code, err, *words):
+    assert code == 1
+    assert err.startswith("dynamix: ") and err.count("\n") == 1 and "Traceback" not in err, err
+    assert all(str(word) in err for word in words), err
+
+
+# ---- help
+
+
+def defaults(command):
+    return {
+        field.name: field.default
+        for field in dataclasses.fields(command)
+        if field.default is not dataclasses.MISSING
+    }
+
+
+def test_help_lists_every_command():
+    shown = dynamix("--help")
+    assert shown.returncode == 0 and shown.stderr == ""
+    assert shown.stdout.startswith("usage: dynamix ") and all(name in shown.stdout for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_each_command_shows_its_defaults(name):
+    shown = dynamix(name, "--help")
+    assert shown.returncode == 0 and shown.stderr == ""
+    text = " ".join(shown.stdout.replace("│", " ").split())
+    for option, value in defaults(cli.COMMANDS[name]).items():
+        assert f"--{option}" in text, option
+        value = " ".join(map(str, value)) if isinstance(value, tuple) else value
+        assert f"(default: {value})".replace(": )", ":)") in text, option
+
+
+def test_help_is_quick():
+    """Nothing heavy is imported before a command runs."""
+    code = "import sys, dynamix.cli; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [(), ("fly",), ("train",), ("train", "--epochs", "many", "--out", "x")])
+def test_usage_errors(call, arguments):
+    code, _, err = call(*arguments)
+    assert code == 2 and "Traceback" not in err
+
+
+# ---- errors
+
+
+def test_an_error_is_one_line_and_exit_code_1(tmp_path):
+    failed = dynamix("worlds", "--worlds", "atlantis", "--out", tmp_path / "w")
+    assert_one_line(failed.returncode, failed.stderr, "unknown world 'atlantis'", "plaza", "videos")
+    assert failed.stdout == "" and not (tmp_path / "w").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    failed = dynamix("evaluate", tmp_path / "nowhere", "--debug")
+    assert failed.returncode == 1
+    assert "Traceback" in failed.stderr and "FileNotFoundError" in failed.stderr
+
+
+def test_debug_anywhere(call, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        call("--debug", "evaluate", tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["evaluate", "TMP/nowhere"], ["no checkpoint at", "TMP/nowhere", "dynamix train"]),
+        (["train", "--out", "TMP/run", "--profile", "huge"], ["unknown profile 'huge'", "tiny, mini"]),
+        (["demo", "--out", "TMP/d", "--profile", "huge"], ["unknown profile 'huge'"]),
+        (["worlds", "--out", "TMP/w", "--profile", "huge"], ["unknown profile 'huge'"]),
+        (["train", "--out", "TMP/run", "--epochs", "0"], ["epochs must be at least 1"]),
+        (["train", "--out", "TMP/run", "--sources", "mars"], ["'mars'", "--data"]),
+        (["train", "--out", "TMP/run", "--data", "TMP/none"], ["TMP/none"]),
+        (["train", "--out", "TMP/run", "--data", "TMP/none", "--sources", "mars"], ["unknown dataset 'mars'"]),
+    ],
+)
+def test_errors_name_the_setting_or_file(call, tmp_path, arguments, words):
+    (tmp_path / "d").mkdir()
+    swap = lambda text: text.replace("TMP", str(tmp_path))  # noqa: E731
+    code, _, err = call(*map(swap, arguments))
+    assert_one_line(code, err, *map(swap, words))
+    assert not (tmp_path / "run").exists()  # nothing half-made is left
+
+
+def test_settings_that_contradict_each_other(call, monkeypatch):
+    monkeypatch.setitem(cli.COMMANDS, "train", contradicting)
+    code, _, err = call("train")
+    assert_one_line(code, err, "rm.tau_remove (0.9) exceeds rm.tau_rel (0.6)", "lower tau_remove")
+
+
+def contradicting() -> None:
+    change(tiny, rm__tau_remove=0.9)
+
+
+def test_interrupt_says_how_to_go_on(call, monkeypatch):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.COMMANDS, "train", interrupted)
+    assert_one_line(*call("train")[::2], "interrupted", "same command again")
+
+
+# ---- a run
+
+
+def test_worlds_are_the_cached_ones(home):
+    """`worlds --out` writes what the cache would hold, whole and in real layouts."""
+    assert sorted(p.name for p in (home / "data").iterdir()) == ["hall", "plaza", "videos"]
+    assert {"query", "bounding_box_train", "bounding_box_test", "truth.npz"} <= names(home / "data" / "hall")
+    assert {"lmdb", "keys.pkl", "truth.npz"} <= names(home / "data" / "videos")
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_worlds_refuse_to_overwrite(call, home):
+    before = (home / "data" / "hall" / "truth.npz").stat().st_mtime_ns
+    code, out, err = call("worlds", "--profile", "tiny", "--worlds", "station", "hall", "--out", home / "data")
+    assert_one_line(code, err, home / "data" / "hall", "not empty", "remove it or choose another folder")
+    assert out == "" and not (home / "data" / "station").exists()
+    assert (home / "data" / "hall" / "truth.npz").stat().st_mtime_ns == before
+
+
+def test_train_says_what_it_did(home):
+    shown = (home / "train.txt").read_text()
+    assert "plaza:" in shown and "videos:" in shown and "epoch 0: loss" in shown
+    assert "30/30" in shown and f"trained: {home / 'run'}" in shown
+    assert {checkpoint.NAME, "config.json", trainer.LOG} <= names(home / "run")
+    assert checkpoint.load(home / "run").config == change(tiny, epochs=1)
+
+
+def test_train_again_has_nothing_to_do(call, home):
+    before = (home / "run" / checkpoint.NAME).stat().st_mtime_ns
+    code, out, _ = call("train", "--profile", "tiny", "--epochs", 1, "--data", home / "data", "--out", home / "run")
+    assert code == 0 and "trained:" in out
+    assert (home / "run" / checkpoint.NAME).stat().st_mtime_ns == before
+
+
+def test_train_refuses_a_folder_with_other_settings(call, home):
+    code, _, err = call("train", "--profile", "tiny", "--data", home / "data", "--out", home / "run")
+    assert_one_line(code, err, home / "run", "other settings (epochs)")
+
+
+def table_of(text):
+    """World -> its numbers."""
+    header, *lines = text.splitlines()
+    assert header.split() == ["rank-1", "mAP", "mINP", "queries"]
+    return {line.split()[0]: line.split()[1:] for line in lines}
+
+
+def test_evaluate_prints_the_table(home):
+    """From the benchmark in the cache; the folder written by the command holds the same images."""
+    shown = dynamix("evaluate", home / "run", "--targets", "hall", cache=home / "cache")
+    assert shown.returncode == 0, shown.stderr
+    encoder, config = checkpoint.load_encoder(home / "run")
+    scores = score(encoder, config, home / "data" / "hall", "hall", next(encoder.parameters()).device)
+    percents = [f"{value:.1%}" for value in (scores.rank1, scores.mAP, scores.mINP)]
+    assert table_of(shown.stdout) == {"hall": [*percents, str(scores.valid_queries)]}
+    assert (home / "cache" / worlds.key("hall", config.mannequins) / "hall").is_dir()
+
+
+def test_evaluate_takes_the_checkpoint_file(call, home):
+    code, out, _ = call("evaluate", home / "run" / checkpoint.NAME, "--targets", "hall", "--data", home / "data")
+    assert code == 0 and list(table_of(out)) == ["hall"]
+
+
+def test_evaluate_unknown_targets(call, home):
+    code, _, err = call("evaluate", home / "run", "--targets", "atlantis")
+    assert_one_line(code, err, "'atlantis'", "station", "--data")
+    code, _, err = call("evaluate", home / "run", "--targets", "atlantis", "--data", home / "data")
+    assert_one_line(code, err, "unknown dataset 'atlantis'")
+    code, _, err = call("evaluate", home / "run", "--targets", "videos", "--data", home / "data")
+    assert_one_line(code, err)
+
+
+def test_damaged_checkpoint(call, home, tmp_path):
+    whole = (home / "run" / checkpoint.NAME).read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"\0" * 100, b""):
+        (tmp_path / checkpoint.NAME).write_bytes(damaged)
+        code, _, err = call("evaluate", tmp_path)
+        assert_one_line(code, err, tmp_path / checkpoint.NAME, "delete it and train again")
+
+
+def test_damaged_data(call, home, tmp_path):
+    (tmp_path / "plaza").symlink_to(home / "data" / "plaza")
+    (tmp_path / "videos" / "lmdb").mkdir(parents=True)
+    (tmp_path / "videos" / "keys.pkl").write_bytes((home / "data" / "videos" / "keys.pkl").read_bytes())
+    (tmp_path / "videos" / "lmdb" / "data.mdb").write_bytes(b"\0" * 8192)
+    code, _, err = call("train", "--profile", "tiny", "--data", tmp_path, "--out", tmp_path / "run")
+    assert code == 1 and "Traceback" not in err
+    assert str(Path("videos") / "lmdb") in err.splitlines()[-1]
+
+
+def test_no_single_camera_data():
+    import tyro
+
+    assert tyro.cli(cli.Train, args=["--out", "x", "--single"]).single == ()
