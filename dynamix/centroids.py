@@ -69,7 +69,7 @@ class CentroidsMemory:
         labels = labels.to(self.labels)
         if not len(self.labels):
             return torch.full_like(labels, -1)
-        place = torch.searchsorted(self.labels, labels).clamp(max=len(self.labels) - 1)
+        place = torch.searchsorted(self.labels, labels.contiguous()).clamp(max=len(self.labels) - 1)
         return torch.where(self.labels[place] == labels, place, -1)
 
     @torch.no_grad()

@@ -27,6 +27,7 @@ NAME = "checkpoint.safetensors"
 class Checkpoint:
     """A run after its epoch `epoch` (the next one to train is `epoch + 1`)."""
 
+    path: Path
     config: Config
     epoch: int
     tensors: dict[str, Tensor]
@@ -79,14 +80,14 @@ def load(folder: Path) -> Checkpoint:
         raise ValueError(
             f"{path} is not a dynamix checkpoint ({error}): delete it and train again"
         ) from error
-    return Checkpoint(config, int(metadata["epoch"]), tensors, queue)
+    return Checkpoint(path, config, int(metadata["epoch"]), tensors, queue)
 
 
 def load_encoder(folder: str | Path) -> tuple[nn.Module, Config]:
     """The momentum encoder of a trained run, in eval mode (inference uses it alone), and its config."""
     checkpoint = load(Path(folder))
     encoder = encoders.build(checkpoint.config.encoder)
-    encoder.load_state_dict(_stripped("momentum", checkpoint.tensors))
+    _fill(encoder, "momentum", checkpoint)
     return encoder.eval(), checkpoint.config
 
 
@@ -95,8 +96,8 @@ def restore(
 ) -> State:
     """Put a checkpoint's tensors back; returns the method's state."""
     tensors = checkpoint.tensors
-    encoder.load_state_dict(_stripped("encoder", tensors))
-    momentum.load_state_dict(_stripped("momentum", tensors))
+    _fill(encoder, "encoder", checkpoint)
+    _fill(momentum, "momentum", checkpoint)
     slots: dict[int, dict[str, Any]] = {}
     for name, value in _stripped("optimizer", tensors).items():
         index, _, slot = name.partition(".")
@@ -116,6 +117,14 @@ def state_of(checkpoint: Checkpoint, device: torch.device) -> State:
             None if videos is None else videos.to(device),
         )
     return State(tensors["state.labels"].numpy(), memory, checkpoint.queue)
+
+
+def _fill(network: nn.Module, prefix: str, checkpoint: Checkpoint) -> None:
+    try:
+        network.load_state_dict(_stripped(prefix, checkpoint.tensors))
+    except RuntimeError as error:
+        why = " ".join(str(error).split())  # torch lists the keys on lines of their own
+        raise ValueError(f"{checkpoint.path} does not fit its encoder ({why}): train again") from error
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

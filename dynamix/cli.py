@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -24,11 +24,13 @@ class Demo:
     """where runs live; finished ones are read back, interrupted ones resume"""
     jobs: int | None = None
     """runs at a time; default: one per core"""
+    record: Path | None = None
+    """keep the results in this file as well"""
 
     def __call__(self) -> None:
         from dynamix.experiments.demo import demo
 
-        demo(self.profile, self.seeds, out=self.out, runs=self.runs, jobs=self.jobs)
+        demo(self.profile, self.seeds, out=self.out, runs=self.runs, jobs=self.jobs, record=self.record)
 
 
 @dataclass
@@ -67,13 +69,15 @@ class Train:
     seed: int = 0
     epochs: int | None = None
     """fewer or more epochs than the profile's"""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """skip: leave unreadable images out and say which"""
 
     def __call__(self) -> None:
         from dynamix import data, trainer
         from dynamix.config import change, profile
         from dynamix.experiments.run import roots_of
 
-        config = change(profile(self.profile), seed=self.seed)
+        config = change(profile(self.profile), seed=self.seed, on_bad_image=self.on_bad_image)
         config = config if self.epochs is None else change(config, epochs=self.epochs)
         if not self.single:
             config = change(config, batch__ids_single=0)
@@ -121,7 +125,10 @@ def main() -> None:
     """Entry point. Errors are one line; `--debug` anywhere shows the traceback."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     command = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, prog="dynamix", description="DynaMix, reproduced.", args=arguments
+        COMMANDS,
+        prog="dynamix",
+        description="DynaMix, reproduced. Add --debug to see an error's traceback.",
+        args=arguments,
     )
     try:
         command()

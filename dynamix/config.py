@@ -171,7 +171,7 @@ class Encoder:
     patch: int = 16
     neck: Literal["none", "affine_free", "bias_frozen"] = "none"  # batch norm that centers the embedding
     normalization: Literal["imagenet", "half"] = "half"
-    seed: int = 0  # of the initial weights
+    seed: int = 0  # of the initial weights; `train` adds the run's seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +215,7 @@ class Config:
     mannequins: Mannequins = field(default_factory=Mannequins)
     workers: int = 4  # loader processes, used when the images do not fit in memory
     memory_gb: float = 4.0  # images up to this size are kept decoded in memory
+    on_bad_image: Literal["error", "skip"] = "error"  # skip: leave unreadable images out, and say so
 
     def __post_init__(self) -> None:
         for name in ("epochs", "iterations"):

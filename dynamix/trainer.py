@@ -81,7 +81,10 @@ def train(
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     run = _Run.open(config, table, Path(folder), where)
     if images is None:
-        images = imagery.Images.of(table, config.encoder.image, memory_gb=config.memory_gb, progress=progress)
+        images = imagery.Images.of(
+            table, config.encoder.image, memory_gb=config.memory_gb, on_bad_image=config.on_bad_image,
+            progress=progress,
+        )  # fmt: skip
     for epoch in range(run.epoch + 1, config.epochs):
         yield from _train_epoch(run, config, table, images, epoch)
 
@@ -97,8 +100,9 @@ def _train_epoch(
     totals: dict[str, float] = {}
     started = time.perf_counter()
     loader = imagery.train_batches(
-        images, list(batches), config.aug.views, seed=config.seed, epoch=epoch, workers=config.workers
-    )
+        images, list(batches), config.aug.views, seed=config.seed, epoch=epoch, workers=config.workers,
+        device=run.device,
+    )  # fmt: skip
     for step, (views, rows) in enumerate(loader):
         rate = run.schedule(config, epoch, step)
         terms = run.step(config, views, rows, tensors, weights)
@@ -141,7 +145,9 @@ class _Run:
     @classmethod
     def open(cls, config: Config, table: Table, folder: Path, device: torch.device) -> "_Run":
         """A new run, or the one that `folder` holds, where it stopped."""
-        encoder = encoders.build(config.encoder).to(device)
+        # The run's seed also draws the initial weights, else seeds would differ in their batches alone.
+        started = dataclasses.replace(config.encoder, seed=config.encoder.seed + config.seed)
+        encoder = encoders.build(started).to(device)
         momentum = encoders.momentum_copy(encoder)
         run = cls(folder, device, encoder, momentum, _optimizer(config, encoder), method.start(table), -1, 0)
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,8 +171,9 @@ class _Run:
         def embed(rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
             chunks = imagery.chunks(images, rows, 256, workers=config.workers)
             return features.extract(
-                self.momentum, chunks, device=self.device, normalization=config.encoder.normalization
-            )
+                self.momentum, chunks, device=self.device, normalization=config.encoder.normalization,
+                amp=_amp(config, self.device),
+            )  # fmt: skip
 
         return embed
 
@@ -188,7 +195,7 @@ class _Run:
         self.encoder.train()
         # With its own buffers the momentum encoder normalizes by the batch and keeps its own statistics.
         self.momentum.train(config.opt.ema_buffers == "own")
-        ready = {k: normalize(v.to(self.device), config.encoder.normalization) for k, v in views.items()}
+        ready = {k: normalize(v, config.encoder.normalization) for k, v in views.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=_amp(config, self.device)):
             terms, logits = method.objective(
                 self.encoder, self.momentum, ready, rows.to(self.device), tensors, config
@@ -222,7 +229,7 @@ class _Run:
 
 def show(records: Iterator[Step | Epoch], config: Config) -> None:
     """Run a training to its end with a progress bar, the time left, and a line per epoch."""
-    with tqdm(total=config.epochs * config.iterations, unit="step", desc="training") as bar:
+    with tqdm(total=config.epochs * config.iterations, unit="step", desc="training", delay=1) as bar:
         for record in records:
             if isinstance(record, Step):
                 bar.update(record.epoch * config.iterations + record.step + 1 - bar.n)
@@ -278,7 +285,7 @@ def _check_finite(terms: dict[str, float], epoch: int, step: int, rows: Tensor) 
 def _same_config(saved: Config, asked: Config, folder: Path) -> None:
     a, b = json.loads(to_json(saved)), json.loads(to_json(asked))
     different = sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
-    different = [name for name in different if name not in ("workers", "memory_gb")]
+    different = [name for name in different if name not in ("workers", "memory_gb", "on_bad_image")]
     if different:
         raise ValueError(
             f"{folder} holds a run with other settings ({', '.join(different)}): give another folder"

@@ -279,7 +279,7 @@ def momentum_update(momentum, encoder, decay):
 def negative_log(positive, others):
     """-log [ e^positive / (e^positive + sum of e^others) ], shifted so that nothing overflows."""
     top = max([positive, *others])
-    return -math.log(math.exp(positive - top) / sum(math.exp(s - top) for s in [positive, *others]))
+    return math.log(sum(math.exp(s - top) for s in [positive, *others])) - (positive - top)
 
 
 def mean_or_zero(values):

@@ -1,15 +1,17 @@
 """The command line as users meet it: help, exit codes, one-line errors, and a tiny run end to end."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 from dynamix import checkpoint, cli, trainer
-from dynamix.config import change, tiny
+from dynamix.config import change, tiny, to_json
 from dynamix.data.mannequins import worlds
 from dynamix.experiments.run import score
 
@@ -27,10 +29,14 @@ def dynamix(*arguments, cache=None):
 def home(tmp_path_factory):
     """A cache of worlds, a folder of worlds written by the command, and a run of one epoch on the latter."""
     home = tmp_path_factory.mktemp("cli")
-    written = dynamix("worlds", "--profile", "tiny", "--worlds", "plaza", "videos", "hall", "--out", home / "data")
+    written = dynamix(
+        "worlds", "--profile", "tiny", "--worlds", "plaza", "videos", "hall", "--out", home / "data"
+    )
     assert written.returncode == 0, written.stderr
     assert written.stdout.split() == [str(home / "data" / name) for name in ("plaza", "videos", "hall")]
-    trained = dynamix("train", "--profile", "tiny", "--epochs", 1, "--data", home / "data", "--out", home / "run")
+    trained = dynamix(
+        "train", "--profile", "tiny", "--epochs", 1, "--data", home / "data", "--out", home / "run"
+    )
     assert trained.returncode == 0, trained.stderr
     (home / "train.txt").write_text(trained.stdout + trained.stderr)
     return home
@@ -57,7 +63,7 @@ def call(monkeypatch, capsys):
 
 def assert_one_line(code, err, *words):
     assert code == 1
-    assert err.startswith("dynamix: ") and err.count("\n") == 1 and "Traceback" not in err, err
+    assert err.startswith("dynamix: ") and err.count("\n") == 1, err
     assert all(str(word) in err for word in words), err
 
 
@@ -84,9 +90,9 @@ def test_help_of_each_command_shows_its_defaults(name):
     assert shown.returncode == 0 and shown.stderr == ""
     text = " ".join(shown.stdout.replace("│", " ").split())
     for option, value in defaults(cli.COMMANDS[name]).items():
-        assert f"--{option}" in text, option
+        about = text.split(" --" + option.replace("_", "-") + " ")[-1].split(" --")[0]
         value = " ".join(map(str, value)) if isinstance(value, tuple) else value
-        assert f"(default: {value})".replace(": )", ":)") in text, option
+        assert f"(default: {value}" in about, option
 
 
 def test_help_is_quick():
@@ -131,7 +137,10 @@ def test_debug_anywhere(call, tmp_path):
         (["train", "--out", "TMP/run", "--epochs", "0"], ["epochs must be at least 1"]),
         (["train", "--out", "TMP/run", "--sources", "mars"], ["'mars'", "--data"]),
         (["train", "--out", "TMP/run", "--data", "TMP/none"], ["TMP/none"]),
-        (["train", "--out", "TMP/run", "--data", "TMP/none", "--sources", "mars"], ["unknown dataset 'mars'"]),
+        (
+            ["train", "--out", "TMP/run", "--data", "TMP/none", "--sources", "mars"],
+            ["unknown dataset 'mars'"],
+        ),
     ],
 )
 def test_errors_name_the_setting_or_file(call, tmp_path, arguments, words):
@@ -142,21 +151,30 @@ def test_errors_name_the_setting_or_file(call, tmp_path, arguments, words):
     assert not (tmp_path / "run").exists()  # nothing half-made is left
 
 
+@dataclasses.dataclass
+class Contradicting:
+    """A command that builds an impossible config."""
+
+    def __call__(self) -> None:
+        change(tiny, rm__tau_remove=0.9)
+
+
+@dataclasses.dataclass
+class Interrupted:
+    """A command that the user stops."""
+
+    def __call__(self) -> None:
+        raise KeyboardInterrupt
+
+
 def test_settings_that_contradict_each_other(call, monkeypatch):
-    monkeypatch.setitem(cli.COMMANDS, "train", contradicting)
+    monkeypatch.setitem(cli.COMMANDS, "train", Contradicting)
     code, _, err = call("train")
     assert_one_line(code, err, "rm.tau_remove (0.9) exceeds rm.tau_rel (0.6)", "lower tau_remove")
 
 
-def contradicting() -> None:
-    change(tiny, rm__tau_remove=0.9)
-
-
 def test_interrupt_says_how_to_go_on(call, monkeypatch):
-    def interrupted() -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setitem(cli.COMMANDS, "train", interrupted)
+    monkeypatch.setitem(cli.COMMANDS, "train", Interrupted)
     assert_one_line(*call("train")[::2], "interrupted", "same command again")
 
 
@@ -176,7 +194,9 @@ def names(folder):
 
 def test_worlds_refuse_to_overwrite(call, home):
     before = (home / "data" / "hall" / "truth.npz").stat().st_mtime_ns
-    code, out, err = call("worlds", "--profile", "tiny", "--worlds", "station", "hall", "--out", home / "data")
+    code, out, err = call(
+        "worlds", "--profile", "tiny", "--worlds", "station", "hall", "--out", home / "data"
+    )
     assert_one_line(code, err, home / "data" / "hall", "not empty", "remove it or choose another folder")
     assert out == "" and not (home / "data" / "station").exists()
     assert (home / "data" / "hall" / "truth.npz").stat().st_mtime_ns == before
@@ -192,7 +212,9 @@ def test_train_says_what_it_did(home):
 
 def test_train_again_has_nothing_to_do(call, home):
     before = (home / "run" / checkpoint.NAME).stat().st_mtime_ns
-    code, out, _ = call("train", "--profile", "tiny", "--epochs", 1, "--data", home / "data", "--out", home / "run")
+    code, out, _ = call(
+        "train", "--profile", "tiny", "--epochs", 1, "--data", home / "data", "--out", home / "run"
+    )
     assert code == 0 and "trained:" in out
     assert (home / "run" / checkpoint.NAME).stat().st_mtime_ns == before
 
@@ -221,7 +243,9 @@ def test_evaluate_prints_the_table(home):
 
 
 def test_evaluate_takes_the_checkpoint_file(call, home):
-    code, out, _ = call("evaluate", home / "run" / checkpoint.NAME, "--targets", "hall", "--data", home / "data")
+    code, out, _ = call(
+        "evaluate", home / "run" / checkpoint.NAME, "--targets", "hall", "--data", home / "data"
+    )
     assert code == 0 and list(table_of(out)) == ["hall"]
 
 
@@ -240,6 +264,17 @@ def test_damaged_checkpoint(call, home, tmp_path):
         (tmp_path / checkpoint.NAME).write_bytes(damaged)
         code, _, err = call("evaluate", tmp_path)
         assert_one_line(code, err, tmp_path / checkpoint.NAME, "delete it and train again")
+
+
+def test_checkpoint_of_another_network(call, home, tmp_path):
+    """Whole, but its weights are not those of the encoder that its config asks for."""
+    saved = checkpoint.load(home / "run")
+    dropped = next(name for name in saved.tensors if name.startswith("momentum.") and name.endswith("weight"))
+    tensors = {name: value for name, value in saved.tensors.items() if name != dropped}
+    metadata = {"config": to_json(saved.config), "epoch": str(saved.epoch), "queue": json.dumps(saved.queue)}
+    save_file(tensors, tmp_path / checkpoint.NAME, metadata)
+    code, _, err = call("evaluate", tmp_path)
+    assert_one_line(code, err, tmp_path / checkpoint.NAME, dropped.removeprefix("momentum."))
 
 
 def test_damaged_data(call, home, tmp_path):

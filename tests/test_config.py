@@ -40,7 +40,7 @@ def test_unknown_setting_and_profile_are_named():
         ({"ecm__K": 0}, "ecm.K"),
         ({"ecm__alpha": 1.0}, "ecm.alpha"),
         ({"dsm__queue_epochs": None, "dsm__queue_fraction": None}, "exactly one"),
-        ({"dsm__queue_fraction": 0.5, "dsm__queue_epochs": 3}, "exactly one"),
+        ({"dsm__queue_fraction": 0.5, "dsm__queue_epochs": 3.0}, "exactly one"),
         ({"dsm__queue_fraction": -1.0}, "negative"),
         ({"epochs": 0}, "epochs"),
     ],

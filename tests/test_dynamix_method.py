@@ -566,10 +566,8 @@ def test_terms_are_the_losses_of_the_right_views(setting, feature):
     views, epoch = minibatch()
     found, encoder, momentum = terms_of(config, views, epoch)
     (f, m), (a, m0) = SEEN[setting]
-    expected = direct(
-        config, *(net(views[v]) for net, v in ((MeanColor(1), f), (MeanColor(2), m), (MeanColor(1), a), (MeanColor(2), m0))),
-        epoch,
-    )  # fmt: skip
+    pairs = ((MeanColor(1), f), (MeanColor(2), m), (MeanColor(1), a), (MeanColor(2), m0))
+    expected = direct(config, *(network(views[name]) for network, name in pairs), epoch)
     assert found.terms.keys() == expected.keys() == method.weights(config).keys()
     for name, value in expected.items():
         assert found.terms[name].item() == pytest.approx(value.item(), abs=1e-5), name

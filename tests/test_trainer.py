@@ -187,3 +187,11 @@ def test_loaded_encoder_is_the_momentum_encoder(small_config, mixed_table, tmp_p
     assert all(torch.equal(v, encoder.state_dict()[k]) for k, v in last.momentum.state_dict().items())
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         checkpoint.load_encoder(tmp_path / "nowhere")
+
+
+def test_the_seed_draws_the_initial_weights_too(small_config, mixed_table, tmp_path):
+    frozen = change(small_config, epochs=1, iterations=1, opt__lr=0.0, opt__weight_decay=0.0)
+    for seed in (0, 1):
+        finish(change(frozen, seed=seed), mixed_table, tmp_path / str(seed))
+    name = first_weight(tmp_path / "0")
+    assert not torch.equal(weights(tmp_path / "0")[name], weights(tmp_path / "1")[name])

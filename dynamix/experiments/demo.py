@@ -15,7 +15,7 @@ from dynamix.config import change, profile
 from dynamix.data.mannequins import worlds
 from dynamix.experiments import figures
 from dynamix.experiments.rows import METHODS, TITLES, variant
-from dynamix.experiments.run import TEST_WORLDS, Spec, run_all, write
+from dynamix.experiments.run import TEST_WORLDS, Spec, read, run_all, write
 
 Result = dict[str, Any]
 
@@ -36,8 +36,13 @@ def demo(
     out: Path = Path("figures/demo"),
     runs: Path = Path("runs"),
     jobs: int | None = None,
+    record: Path | None = None,
 ) -> Result:
-    """Build the worlds, train, evaluate, print the tables, draw the pictures; returns what it found."""
+    """Build the worlds, train, evaluate, print the tables, draw the pictures; returns what it found.
+
+    `record` keeps the results in a file of their own as well. Raises RuntimeError after everything else is
+    written when a run failed, naming it.
+    """
     began = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     config = profile(profile_name)
@@ -60,6 +65,8 @@ def demo(
     (out / "results.md").write_text(text)
     summary = summarize(found, failed, profile_name)
     write(out / "results.json", summary)
+    if record is not None:
+        write(record, summary)
     if not failed:
         for path in figures.of_results(config, found, roots, runs, out):
             print(f"look: {path}")
@@ -77,6 +84,11 @@ def summarize(found: dict[tuple[str, int], Result], failed: dict[str, str], prof
         for (method, seed), result in sorted(found.items())
     ]
     return {"benchmark": "Mannequins", "profile": profile_name, "runs": runs, "failed": failed}
+
+
+def recorded(path: Path) -> dict[tuple[str, int], Result]:
+    """The runs of a results file, by method and seed."""
+    return {(run["method"], run["seed"]): run for run in read(path)["runs"]}
 
 
 def tables(found: dict[tuple[str, int], Result], failed: dict[str, str], profile_name: str) -> str:
@@ -126,7 +138,7 @@ def label_lines(results: Sequence[Result]) -> list[str]:
     ]
     for title, when in (("the tracker's", "quality_before"), ("after relabeling", "quality_after")):
         cells = [spread([100 * r[when][name] for r in results]) for name in names]
-        pids = spread([r[when]["pids"] for r in results], digits=0)
+        pids = spread([float(r[when]["pids"]) for r in results], digits=0)
         lines.append(f"| {title} | " + " | ".join(cells) + f" | {pids} |")
     return lines
 

@@ -18,7 +18,7 @@ from dynamix.experiments.rows import METHODS, TITLES, variant
 from dynamix.experiments.run import Spec, training_table
 from dynamix.methods import dynamix as method
 
-PEOPLE, TRACK, QUERIES, TOP = 8, 10, 4, 8  # people of the sheet, boxes of a track, queries, ranks shown
+PEOPLE, TRACK, QUERIES, TOP = 8, 10, 3, 8  # people of the sheet, boxes of a track, queries, ranks shown
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def people_sheet(plaza_root: Path, size: tuple[int, int]) -> Figure:
 
 
 def tracked_clip(videos_root: Path, size: tuple[int, int]) -> Figure:
-    """The people of the clip in which the tracker gave most ids, with its mistakes marked."""
+    """The people of the clip with most cuts and switches, with its mistakes marked."""
     videos = data.load("videos", videos_root)
     clip = busiest_clip(videos, worlds.truth(videos_root).of(videos))
     tracks = true_tracks(clip)
@@ -108,8 +108,9 @@ def crops(table: Table, size: tuple[int, int], rows: np.ndarray) -> Tensor:
 
 
 def busiest_clip(videos: Table, truth: np.ndarray) -> Clip:
-    """The clip in which the tracker gave most ids (the first of those)."""
-    pairs = np.unique(np.stack([videos.videos, videos.pids]), axis=1)
+    """The clip with most pairs of a tracker id and a person (the first of those): most cuts and switches."""
+    whole = truth >= 0
+    pairs = np.unique(np.stack([videos.videos, videos.pids, truth])[:, whole], axis=1)
     rows = np.flatnonzero(videos.videos == np.bincount(pairs[0]).argmax())
     frames = np.array([int(videos.paths[int(row)].rsplit("_", 2)[-2]) for row in rows])
     rows = rows[np.argsort(frames, kind="stable")]
@@ -195,7 +196,7 @@ def ranked_lists(root: Path, homes: dict[str, Path]) -> Figure:
         results[TITLES[name]] = (crops(gallery, size, np.asarray(ranks.index)), np.asarray(ranks.correct))
     assert size is not None
     return plots.ranked_lists(
-        crops(query, size, shown), results, title="Four queries in a world never trained on, before and after"
+        crops(query, size, shown), results, title="Queries in a world never trained on, before and after"
     )
 
 

@@ -142,20 +142,22 @@ def run(spec: Spec, folder: Path, report: Progress | None = None) -> dict[str, A
         line: dict[str, Any] = {"epoch": record.epoch, "terms": record.terms, "seconds": record.seconds}
         if single.any():
             line["quality_after"] = label_state(record.labels, record.removed, truth, single)
-        if (record.epoch + 1) % spec.score_every == 0:
+        if (record.epoch + 1) % spec.score_every == 0 and record.epoch + 1 < config.epochs:
             line["scores"] = score_all(record.momentum, spec, roots, device)
         lines.add(line)
     # From the checkpoint, not from the last record: a run killed after its last epoch ends the same.
     saved = checkpoint.load(home).tensors
     encoder, _ = checkpoint.load_encoder(home)
     labels, removed = saved["epoch.labels"].numpy(), saved["epoch.removed"].numpy()
-    epochs = lines.read()
+    epochs, scores = lines.read(), score_all(encoder.to(device), spec, roots, device)
+    if epochs and epochs[-1]["epoch"] == config.epochs - 1:  # a kill may have cost the curve its last point
+        epochs[-1]["scores"] = scores
     result = {
         "name": spec.name,
         "profile": config.profile,
         "seed": config.seed,
         "labels": spec.labels,
-        "scores": score_all(encoder.to(device), spec, roots, device),
+        "scores": scores,
         "quality_before": raw,
         "quality_after": label_state(labels, removed, truth, single) if single.any() else None,
         "epochs": epochs,
@@ -288,7 +290,9 @@ class _Lines:
 
     def add(self, line: dict[str, Any]) -> None:
         kept = [old for old in self.read() if old["epoch"] < line["epoch"]]
-        self.path.write_text("".join(json.dumps(one) + "\n" for one in [*kept, line]))
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(json.dumps(one) + "\n" for one in [*kept, line]))
+        os.replace(temporary, self.path)
 
     def read(self) -> list[dict[str, Any]]:
         return [json.loads(text) for text in self.path.read_text().splitlines()] if self.path.exists() else []

@@ -68,8 +68,8 @@ def refresh(state: State, table: Table, embed: Embed, config: Config, epoch: int
 
     labels = table.labels if config.rm.reset_labels_each_epoch else state.labels
     drawn = draw_images(labels, single, config, epoch)
-    memory = state.memory or _empty_memory(table, labels, multi.centroids)
     fresh = state.memory is None  # epoch 0: there is nothing to compare with
+    memory = _empty_memory(table, labels, multi.centroids) if state.memory is None else state.memory.copy()
     if fresh or not config.rm.on or epoch < config.rm.start_epoch:
         for rows, features in embed(drawn):
             memory.accumulate(features, torch.from_numpy(labels[rows.numpy()]).to(features.device))
@@ -121,6 +121,8 @@ def _refine(
     merged = live.merged(mapping, weights)
     if not config.ecm.before_merge:
         _blend(merged, config)
+    if rm.reset_labels_each_epoch:
+        _blend(memory, config)  # merging first left it as it was; the next epoch starts from it
 
     final = refined.copy()
     final[single] = map_labels(torch.from_numpy(refined[single]), live, mapping).cpu().numpy()
@@ -168,9 +170,9 @@ def objective(
 ) -> Objective:
     """The terms of Eq. 1; `weights` has gamma. `views` maps "v0", "v1", "v2" to normalized images."""
     names = VIEWS[config.aug.views]
-    features = {name: encoder(views[name]).float() for name in names.encoder}
+    features = {name: _full(encoder(views[name])) for name in names.encoder}
     with torch.no_grad():
-        keys = {name: momentum(views[name]).float() for name in names.momentum}
+        keys = {name: _full(momentum(views[name])) for name in names.momentum}
     f_ins, f_aug = features[names.instance[0]], features[names.augmentation[0]]
     m_ins, m_aug = keys[names.instance[1]], keys[names.augmentation[1]]
     labels, single, camids = epoch.labels[rows], epoch.single[rows], epoch.camids[rows]
@@ -181,7 +183,7 @@ def objective(
         "cen": _centroids(f_ins, labels, single, centroids, centroid_labels, config),
         "cc": _camera(f_ins, labels, camids, single, epoch.multi, config),
     }
-    return Objective(terms, _logit_range(f_ins.detach(), centroids, config))
+    return Objective(terms, _logit_range(f_ins.detach(), single, centroids, config))
 
 
 def weights(config: Config) -> dict[str, float]:
@@ -288,12 +290,18 @@ def _camera(
     )  # fmt: skip
 
 
-def _logit_range(features: Tensor, centroids: Tensor, config: Config) -> Tensor:
+def _full(features: Tensor) -> Tensor:
+    return features.float() if features.dtype.itemsize < 4 else features  # losses compare in full precision
+
+
+def _logit_range(features: Tensor, single: Tensor, centroids: Tensor, config: Config) -> Tensor:
     if config.cen.feature == "unit":
         features = F.normalize(features, dim=1)
     if config.cen.centroid == "unit":
         centroids = F.normalize(centroids, dim=1)
-    return torch.stack((features @ centroids.T / config.cen.tau_multi).aminmax())
+    tau = features.new_full((len(features), 1), config.cen.tau_multi)
+    tau = tau.masked_fill(single[:, None], config.cen.tau_single)
+    return torch.stack((features @ centroids.T / tau).aminmax())
 
 
 def _compared_with(

@@ -53,7 +53,9 @@ def tracker_errors(tracker: np.ndarray, truth: np.ndarray) -> Marks:
         for before, c in zip(seen[:-1], seen[1:], strict=True):
             if tracker[r, c] != tracker[r, before]:
                 switch[r, c] = wrong[r, c]
-                cut[r, c] = not wrong[r, c] and not wrong[r, before]
+                # Junk in between already carries the new label: the cut is where the label changes.
+                new = before + 1 + int(np.argmax(tracker[r, before + 1 : c + 1] == tracker[r, c]))
+                cut[r, new] = not wrong[r, c] and not wrong[r, before]
         if len(seen):
             switch[r, seen[0]] = wrong[r, seen[0]]
     return Marks(cut, switch, wrong, junk)

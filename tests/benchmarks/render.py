@@ -1,4 +1,7 @@
-"""Images per second of the renderer beside a first version's: `python tests/benchmarks/render.py [threads]`."""
+"""Images per second of the renderer: `python tests/benchmarks/render.py [threads]`.
+
+Beside them the rates of its first version, on one and on two cores.
+"""
 
 import math
 import sys
@@ -28,7 +31,7 @@ def main() -> None:
     torch.set_num_threads(threads)
     who, cams = people(100, seed=0), cameras(6, seed=0, spread=0.8)
     column = min(threads, 2) - 1
-    print(f"{'size':>10} {'images/s':>10} {'prototype':>10}   ({threads} threads, prototype on {column + 1})")
+X
     for (height, width), expected in PROTOTYPE.items():
         some = shots(32 * 2048 * 16 // (height * width), 100, 6)
         render(who, cams, some.select(torch.arange(32)), (height, width))  # fields of noise are made once

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -216,7 +217,7 @@ def _publish(name: str, config: Mannequins, final: Path, progress: bool, device:
         with tqdm(total=len(plan.truth.names), desc=name, unit="img", disable=not progress) as bar:
             save = _save_lmdb if name == "videos" else _save_market
             save(plan, folder, _drawn(plan, device, bar))
-        np.savez(folder / TRUTH, allow_pickle=False, **_ascending(plan.truth))
+        np.savez(folder / TRUTH, **_ascending(plan.truth))
         try:
             os.rename(folder, final)
         except OSError:
@@ -226,7 +227,7 @@ def _publish(name: str, config: Mannequins, final: Path, progress: bool, device:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _ascending(known: Truth) -> dict[str, np.ndarray]:
+def _ascending(known: Truth) -> dict[str, Any]:
     order = np.argsort(known.names)
     return {field.name: getattr(known, field.name)[order] for field in dataclasses.fields(Truth)}
 
@@ -336,9 +337,7 @@ def _clips(config: Mannequins) -> _Plan:
     rng = np.random.default_rng([config.seed, world.people_seed])
     clip, slot, k = (axis.ravel() for axis in np.indices(sizes))
     track = clip * sizes[1] + slot  # also the true identity
-    seen = min(
-        SEEN, config.moments
-    )  # moments=1: a static camera, whose clips teach the scene, not the person
+    seen = min(SEEN, config.moments)  # 1: a camera that stands still; its clips teach the scene instead
     first = rng.integers(config.moments - seen + 1, size=sizes[:2]).ravel()[track]
     frame = first * MOMENT + ((k + rng.random(len(k))) * (seen * MOMENT / sizes[2])).astype(np.int64)
     noise = {name: getattr(config, name) for name in ("fragment", "switch", "junk")}

@@ -1,0 +1,128 @@
+"""Runs and the demo: fair controls, honest tables, results that are read back and never half-written."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dynamix import data
+from dynamix.config import change, identity, mini
+from dynamix.experiments import demo, figures, run
+from dynamix.experiments.rows import METHODS, variant
+
+ROOT = Path(__file__).parent.parent
+RECORD = ROOT / "figures" / "results" / "demo.json"
+
+
+def result(scores: float, f1: float | None = None) -> dict:
+    quality = None
+    if f1 is not None:
+        names = ("precision", "recall", "f1", "v_measure", "junk_removed", "good_removed")
+        quality = dict.fromkeys(names, f1) | {"pids": 10}
+    worlds = {world: {"rank1": scores, "mAP": scores / 2, "mINP": 0.1} for world in run.TEST_WORLDS}
+    return {"scores": worlds, "quality_before": quality, "quality_after": quality, "seconds": 1.0,
+            "epochs": [], "provenance": {}}  # fmt: skip
+
+
+def test_controls_are_fair():
+    by_name = {method: variant(mini, method) for method in METHODS}
+    assert [c.batch.size for c in by_name.values()] == [32, 64, 64, 64]
+    assert all(c.iterations == mini.iterations and c.epochs == mini.epochs for c in by_name.values())
+    raw = by_name["+ raw videos"]
+    assert not raw.rm.on and raw.ecm.naive and raw.dsm.mode == "off" and raw.batch == mini.batch
+    assert by_name["DynaMix"] == mini
+    assert len({identity(c) for c in by_name.values()}) == 4
+
+
+def test_tables_show_mean_and_spread_over_seeds():
+    found = {
+        (m, s): result(0.5 + 0.1 * s, 0.8 if m == "DynaMix" else None) for m in METHODS for s in (0, 1, 2)
+    }
+    text = demo.tables(found, {}, "mini")
+    assert "| 60.0 ± 10.0 | 30.0 ± 5.0 |" in text
+    assert "| after relabeling | 80.0 ± 0.0 |" in text and "seeds [0, 1, 2]" in text
+
+
+def test_a_failed_run_stays_in_its_row():
+    found = {(m, 0): result(0.5) for m in METHODS[:2]} | {("DynaMix", 0): result(0.6, 0.9)}
+    failed = {"+ raw videos (seed 0)": "ValueError: no such thing"}
+    row = next(line for line in demo.tables(found, failed, "mini").splitlines() if "raw tracker" in line)
+    assert "failed" in row and "no such thing" in row
+    assert demo.summarize(found, failed, "mini")["failed"] == failed
+
+
+def test_one_seed_has_no_spread():
+    assert demo.spread([12.34]) == "12.3" and demo.spread([1.0, 3.0]) == "2.0 ± 1.4"
+
+
+def test_label_state_counts_junk_and_good_boxes():
+    labels, truth = np.array([5, 5, 6, 6, 7]), np.array([0, 0, 1, -1, -1])
+    removed = np.array([False, False, True, True, False])
+    state = run.label_state(labels, removed, truth, np.ones(5, dtype=bool))
+    assert state["junk_removed"] == 0.5 and state["good_removed"] == pytest.approx(1 / 3)
+    assert state["pids"] == 2 and state["precision"] == 1
+
+
+def test_a_run_is_scored_recorded_and_read_back(small_config, tmp_path, monkeypatch):
+    monkeypatch.setenv("DYNAMIX_CACHE", str(tmp_path / "cache"))
+    config = change(small_config, epochs=2)
+    spec = run.Spec(name="DynaMix", config=config, score_on=("hall",), score_every=1)
+    seen = []
+    first = run.run(spec, tmp_path, lambda *message: seen.append(message))
+    assert seen[-1] == ("DynaMix", 8, 8)
+    assert set(first["scores"]) == {"hall"} and 0 <= first["scores"]["hall"]["mAP"] <= 1
+    assert [line["epoch"] for line in first["epochs"]] == [0, 1]
+    assert first["epochs"][1]["scores"] == first["scores"]
+    assert run.run(spec, tmp_path) == json.loads((tmp_path / spec.key / run.RESULT).read_text()) == first
+    (tmp_path / spec.key / run.RESULT).write_text('{"name": "Dyna')
+    with pytest.raises(ValueError, match="result.json is not a result file.*delete it"):
+        run.run(spec, tmp_path)
+
+
+def test_true_labels_are_another_run(small_config, world_roots):
+    tracker = run.Spec(name="a", config=small_config)
+    truth = run.Spec(name="a", config=small_config, labels="truth")
+    assert tracker.key != truth.key
+    table, known = run.training_table(truth, world_roots)
+    single = table.videos >= 0
+    assert (table.labels == known).all() and (known[single] < 0).any()
+    assert not set(known[single & (known >= 0)]) & set(table.labels[~single])
+
+
+def test_a_dataset_that_is_no_world_needs_a_folder(small_config):
+    with pytest.raises(ValueError, match="--data"):
+        run.roots_of(("market1501",), None, small_config)
+
+
+def test_busiest_clip_and_its_tracks(world_roots, clip_truth):
+    videos = data.load("videos", world_roots["videos"])
+    clip = figures.busiest_clip(videos, clip_truth)
+    assert len(np.unique(videos.videos[clip.rows])) == 1
+
+    def mistakes(rows):
+        return len({(p, t) for p, t in zip(videos.pids[rows], clip_truth[rows], strict=True) if t >= 0})
+
+    assert mistakes(clip.rows) == max(mistakes(videos.videos == v) for v in np.unique(videos.videos))
+    tracks = figures.true_tracks(clip)
+    assert len(np.unique(tracks)) == tracks.size
+    people = [set(clip.truth[track][clip.truth[track] >= 0]) for track in tracks]
+    assert all(len(each) == 1 for each in people) and len(set.union(*people)) == len(tracks)
+
+
+def test_readme_shows_the_recorded_results():
+    text = (ROOT / "README.md").read_text()
+    shown = text.split("<!-- results")[1].split("-->", 1)[1].split("<!-- /results")[0].strip()
+    record = json.loads(RECORD.read_text())
+    assert shown == demo.tables(demo.recorded(RECORD), record["failed"], record["profile"]).strip()
+
+
+def test_recorded_claims_hold():
+    found = demo.recorded(RECORD)
+    seeds = sorted({seed for _, seed in found})
+    assert len(seeds) >= 3 and len(found) == len(METHODS) * len(seeds)
+    for seed in seeds:
+        full = found["DynaMix", seed]
+        assert full["quality_after"]["f1"] > full["quality_before"]["f1"]
+    mean = {m: np.mean([demo.mean_map(found[m, s]) for s in seeds]) for m in METHODS}
+    assert mean["DynaMix"] > max(value for method, value in mean.items() if method != "DynaMix")
