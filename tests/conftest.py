@@ -1,10 +1,12 @@
 """Small data in the real on-disk layouts, built once a session."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from dynamix import data
 from dynamix.config import Config, Mannequins, change, tiny
@@ -12,6 +14,10 @@ from dynamix.data.mannequins import worlds
 from dynamix.data.table import Table
 
 torch.set_num_threads(1)
+# Continuous integration tries the same examples every time; elsewhere each run tries new ones.
+settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 SMALL = Mannequins(
     plaza=(12, 3, 2), campus=(6, 2, 1), hall=(8, 2, 2), station=(8, 3, 1), studio=(4, 2, 1), videos=(6, 3, 8)

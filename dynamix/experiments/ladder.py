@@ -27,6 +27,7 @@ ROWS: dict[str, dict[str, Any] | None] = {
     "DynaMix": None,
     "DynaMix, .65/.65/.8": {"rm__tau_rel": 0.65, "rm__tau_remove": 0.65},
     "DynaMix, global scope": {"rm__scope": "global"},
+    "DynaMix, static cameras": {"mannequins__moments": 1},  # every clip is one scene and one exposure
     "true identities": {"rm__on": False, "dsm__mode": "off", "ecm__naive": True},
 }
 

@@ -9,7 +9,6 @@ import os
 import platform
 import queue
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -264,7 +263,6 @@ class _Bars:
         self.done = dict.fromkeys(self.total, 0)
         amount = sum(self.total[name] * self.work[name] for name in self.total)
         self.bar = tqdm(total=amount, unit="img", unit_scale=True, disable=not progress, desc="training")
-        self.began = time.perf_counter()
 
     def __enter__(self) -> "_Bars":
         return self
@@ -273,6 +271,8 @@ class _Bars:
         self.bar.close()
 
     def show(self, name: str, done: int, total: int) -> None:
+        if not any(self.done.values()):
+            self.bar.reset()  # starting the processes took seconds: the time left counts from the first step
         self.bar.update((done - self.done[name]) * self.work[name])
         self.done[name] = done
         running = [f"{k} {v}/{self.total[k]}" for k, v in self.done.items() if 0 < v < self.total[k]]

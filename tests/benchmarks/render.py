@@ -13,7 +13,7 @@ from dynamix.data.mannequins.cameras import cameras
 from dynamix.data.mannequins.people import people
 from dynamix.data.mannequins.render import Shots, render
 
-PROTOTYPE = {(64, 32): (1270, 1840), (128, 64): (378, 508), (256, 128): (100, 154)}  # 1 thread, 2 threads
+AT_FIRST = {(64, 32): (1270, 1840), (128, 64): (378, 508), (256, 128): (100, 154)}  # 1 thread, 2 threads
 
 
 def shots(count: int, people: int, cameras: int) -> Shots:
@@ -31,8 +31,8 @@ def main() -> None:
     torch.set_num_threads(threads)
     who, cams = people(100, seed=0), cameras(6, seed=0, spread=0.8)
     column = min(threads, 2) - 1
-X
-    for (height, width), expected in PROTOTYPE.items():
+    print(f"{'size':>10} {'images/s':>10} {'at first':>10}   ({threads} threads, at first on {column + 1})")
+    for (height, width), expected in AT_FIRST.items():
         some = shots(32 * 2048 * 16 // (height * width), 100, 6)
         render(who, cams, some.select(torch.arange(32)), (height, width))  # fields of noise are made once
         best = math.inf
