@@ -21,7 +21,8 @@ from PIL import Image
 from dynamix import data
 from dynamix.config import Mannequins
 from dynamix.data.luperson import restricted_load
-from dynamix.data.mannequins import tracker, worlds
+from dynamix.data.mannequins import plan, tracker, worlds
+from dynamix.data.mannequins.truth import SPLITS
 from tests.conftest import SMALL
 
 MARKET = re.compile(r"^(-?\d+)_c(\d+)s(\d)_(\d+)_(\d+)\.jpg$")
@@ -147,18 +148,18 @@ def test_a_share_outside_0_1_raises(name, share):
 def test_market_layout(roots, name):
     people, cams, each = getattr(SMALL, name)
     tests = max(2, round(people * worlds.WORLDS[name].test_share))
-    splits = {s: data.load(name, roots[name], s) for s in worlds.SPLITS}
+    splits = {s: data.load(name, roots[name], s) for s in SPLITS}
     train, query, gallery = splits.values()
     assert len(train) == people * cams * each
     np.testing.assert_array_equal(np.unique(train.pids), 1 + np.arange(people))
-    searched = min(worlds.QUERY_CAMERAS, cams - (each == 1))
+    searched = min(plan.QUERY_CAMERAS, cams - (each == 1))
     assert len(query) == tests * searched
     assert set(query.pids) == set(people + 1 + np.arange(tests))  # no test person is trained on
     known = gallery.pids > 0
     assert known.sum() == tests * cams * each - len(query)
-    assert (gallery.pids == 0).sum() == round(worlds.DISTRACTORS * known.sum())
+    assert (gallery.pids == 0).sum() == round(plan.DISTRACTORS * known.sum())
     names = [p.name for p in (roots[name] / "bounding_box_test").iterdir()]
-    assert sum(n.startswith("-1_") for n in names) == round(worlds.JUNK * known.sum())
+    assert sum(n.startswith("-1_") for n in names) == round(plan.JUNK * known.sum())
     for pid, camid in zip(query.pids, query.camids, strict=True):
         assert ((gallery.pids == pid) & (gallery.camids != camid)).any()
 
@@ -179,7 +180,7 @@ def test_truth_of_a_market_world(roots, name):
     np.testing.assert_array_equal(pid == -1, known.junk > 0)
     np.testing.assert_array_equal(pid == -1, known.identity == -1)
     assert (known.clip == -1).all()
-    for split in worlds.SPLITS:
+    for split in SPLITS:
         table = data.load(name, roots[name], split)
         labeled = table.pids > 0
         np.testing.assert_array_equal(known.of(table)[labeled], table.pids[labeled] - 1)
@@ -194,7 +195,7 @@ def test_images_have_the_size_and_are_not_subsampled(roots):
 
 def test_times_of_day_change_the_light_only():
     world = worlds.WORLDS["station"]
-    seen = worlds._cameras_by_time(4, world, 0)
+    seen = plan.cameras_by_time(4, world, 0)
     assert len(seen) == 4 * world.times
     scene, gain = seen.scene.view(4, world.times, -1), seen.gain.view(4, world.times, 3)
     assert (scene == scene[:, :1]).all() and not (gain == gain[:, :1])[:, 1:].any()
@@ -247,23 +248,23 @@ def test_foreign_rows_have_no_truth(roots):
 @pytest.mark.parametrize("moments, seen", [(1, {1}), (2, {2}), (6, {3})])
 def test_a_track_passes_through_moments(moments, seen):
     config = replace(SMALL, videos=(20, 2, 12), moments=moments, **CLEAN)
-    plan = worlds._clips(config)
-    camera, identity = plan.shots.camera.numpy(), plan.truth.identity
+    drawn = plan.clips(config)
+    camera, identity = drawn.shots.camera.numpy(), drawn.truth.identity
     assert {len(set(camera[identity == who])) for who in range(40)} == seen
-    np.testing.assert_array_equal(camera // moments, plan.truth.clip)
-    assert len(plan.cameras) == 20 * moments
-    turned = [np.ptp(plan.truth.azimuth[identity == who]) for who in range(40)]
+    np.testing.assert_array_equal(camera // moments, drawn.truth.clip)
+    assert len(drawn.cameras) == 20 * moments
+    turned = [np.ptp(drawn.truth.azimuth[identity == who]) for who in range(40)]
     assert 0.7 < np.mean(turned) < 1.2
 
 
 def test_junk_is_drawn_as_its_kind():
-    plan = worlds._clips(replace(SMALL, videos=(30, 3, 8)))
-    junk, shots = plan.truth.junk, plan.shots
+    drawn = plan.clips(replace(SMALL, videos=(30, 3, 8)))
+    junk, shots = drawn.truth.junk, drawn.shots
     np.testing.assert_array_equal(shots.person.numpy() == -1, junk == tracker.EMPTY)
-    np.testing.assert_array_equal(plan.second.numpy() >= 0, junk == tracker.BETWEEN)
-    two = plan.second >= 0
-    assert (plan.second[two] != shots.person[two]).all()
-    assert (plan.second[two] // 3 == shots.person[two] // 3).all()  # of one clip
+    np.testing.assert_array_equal(drawn.second.numpy() >= 0, junk == tracker.BETWEEN)
+    two = drawn.second >= 0
+    assert (drawn.second[two] != shots.person[two]).all()
+    assert (drawn.second[two] // 3 == shots.person[two] // 3).all()  # of one clip
     part = (junk == tracker.HEAD) | (junk == tracker.LEGS)
     np.testing.assert_array_equal(shots.zoom.numpy() > 1.6, part)
 
@@ -281,7 +282,7 @@ def test_same_config_same_bytes(roots, tmp_path):
 
 
 def test_the_block_does_not_change_images(roots, tmp_path, monkeypatch):
-    monkeypatch.setattr(worlds, "BLOCK", 7)
+    monkeypatch.setattr(layouts, "BLOCK", 7)
     plaza = worlds.write(SMALL, tmp_path, worlds=("plaza",), progress=False)["plaza"]
     assert content(plaza) == content(roots["plaza"])
 
@@ -319,7 +320,7 @@ def test_a_failed_build_leaves_nothing(tmp_path, monkeypatch):
     def fail(image):
         raise OSError("disk full")
 
-    monkeypatch.setattr(worlds, "_jpeg", fail)
+    monkeypatch.setattr(layouts, "_jpeg", fail)
     with pytest.raises(OSError, match="disk full"):
         worlds.build(SMALL, tmp_path, worlds=("plaza",), progress=False)
     assert [p.name for p in tmp_path.rglob("*") if p.name != ".lock"] == [worlds.key("plaza", SMALL)]
