@@ -21,7 +21,7 @@ from PIL import Image
 from dynamix import data
 from dynamix.config import Mannequins
 from dynamix.data.luperson import restricted_load
-from dynamix.data.mannequins import plan, tracker, worlds
+from dynamix.data.mannequins import layouts, plan, tracker, worlds
 from dynamix.data.mannequins.truth import SPLITS
 from tests.conftest import SMALL
 
