@@ -14,8 +14,8 @@ import tyro
 class Demo:
     """Train on the embedded benchmark and show that noisy single-camera videos help, once relabeled."""
 
-    profile: str = "mini"
-    """tiny, mini or gpu"""
+    profile: Literal["tiny", "mini", "gpu"] = "mini"
+    """how large; tiny is too short to rank methods"""
     seeds: tuple[int, ...] = (0,)
     """training seeds; the table shows mean ± std"""
     out: Path = Path("figures/demo")
@@ -69,16 +69,19 @@ class Train:
     seed: int = 0
     epochs: int | None = None
     """fewer or more epochs than the profile's"""
+    set: tuple[str, ...] = ()
+    """any setting of dynamix/config.py: --set rm.tau_merge=0.85 dsm.mode=random"""
     on_bad_image: Literal["error", "skip"] = "error"
     """skip: leave unreadable images out and say which"""
 
     def __call__(self) -> None:
         from dynamix import data, trainer
-        from dynamix.config import change, profile
+        from dynamix.config import change, override, profile
         from dynamix.experiments.run import roots_of
 
         config = change(profile(self.profile), seed=self.seed, on_bad_image=self.on_bad_image)
         config = config if self.epochs is None else change(config, epochs=self.epochs)
+        config = override(config, self.set)
         if not self.single:
             config = change(config, batch__ids_single=0)
         roots = roots_of((*self.sources, *self.single), self.data, config)

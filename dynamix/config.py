@@ -5,11 +5,13 @@ differ in numbers and switches, never in code paths. Make a variant with `datacl
 `change`, for nested fields).
 """
 
+import ast
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Negatives = Literal["mixed", "same_type"]
 
@@ -17,6 +19,16 @@ Negatives = Literal["mixed", "same_type"]
 def _require(ok: bool, message: str) -> None:
     if not ok:
         raise ValueError(message)
+
+
+def _check_choices(section: Any, prefix: str = "") -> None:
+    """Refuse a value that is none of a setting's choices, naming both: a typo must not pick a default."""
+    for name, hint in get_type_hints(type(section)).items():
+        value = getattr(section, name)
+        if dataclasses.is_dataclass(value):
+            _check_choices(value, f"{prefix}{name}.")
+        elif get_origin(hint) is Literal and value not in get_args(hint):
+            _require(False, f"{prefix}{name} is {value!r}: choose one of {', '.join(get_args(hint))}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +165,11 @@ class Batch:
     images_multi: int = 4
     images_single: int = 4
 
+    def __post_init__(self) -> None:
+        for name, least in (("ids_multi", 0), ("ids_single", 0), ("images_multi", 1), ("images_single", 1)):
+            value = getattr(self, name)
+            _require(value >= least, f"batch.{name} must be at least {least}, got {value}")
+
     @property
     def size(self) -> int:
         """Rows of one mini-batch, multi-camera first."""
@@ -220,6 +237,7 @@ class Config:
     def __post_init__(self) -> None:
         for name in ("epochs", "iterations"):
             _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        _check_choices(self)
 
 
 def change(config: Config, **changes: Any) -> Config:
@@ -235,6 +253,21 @@ def change(config: Config, **changes: Any) -> Config:
     for section, fields in nested.items():
         flat[section] = replace(getattr(config, section), **fields)
     return replace(config, **flat)
+
+
+def override(config: Config, texts: Sequence[str]) -> Config:
+    """`config` with settings given as text, `section.field=value`; an unknown or malformed one raises."""
+    for text in texts:
+        name, mark, value = text.partition("=")
+        known = _flat(config)
+        _require(bool(mark) and name in known, f"--set {text}: write section.field=value, as rm.tau_rel=0.6")
+        try:
+            parsed = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            parsed = value  # a word, such as median
+        parsed = float(parsed) if isinstance(known[name], float) and isinstance(parsed, int) else parsed
+        config = change(config, **{name.replace(".", "__"): parsed})
+    return config
 
 
 def to_json(config: Config) -> str:

@@ -88,8 +88,10 @@ def map_labels(
     labels: Int[Tensor, " n"], memory: CentroidsMemory, mapping: Int[Tensor, " P"]
 ) -> Int[Tensor, " n"]:
     """Each label's root under `merge_pids`; labels without a centroid (and -1) stay."""
-    rows = memory.index_of(labels)
-    return torch.where(rows >= 0, mapping[rows.clamp(min=0)], labels) if len(mapping) else labels.clone()
+    if not len(mapping):
+        return labels.clone()
+    rows = memory.index_of(labels).to(labels.device)
+    return torch.where(rows >= 0, mapping.to(labels.device)[rows.clamp(min=0)], labels)
 
 
 @torch.no_grad()
@@ -112,7 +114,7 @@ def calibrate(memory: CentroidsMemory, *, limit: int = 4096) -> tuple[float, flo
         raise ValueError("all PIDs are in one video: there are no cross-video pairs to calibrate with")
     similarity = (centroids @ centroids.T)[i[other], j[other]]
     tau_rel, tau_merge = np.quantile(similarity.double().cpu().numpy(), (0.99, 0.999))
-    return float(tau_rel), float(tau_merge)
+    return min(float(tau_rel), 1.0), min(float(tau_merge), 1.0)  # rounding may exceed a cosine's range
 
 
 @dataclass(frozen=True, kw_only=True)

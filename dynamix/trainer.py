@@ -80,6 +80,8 @@ def train(
     check_trainable(table, config.batch)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     run = _Run.open(config, table, Path(folder), where)
+    if run.epoch + 1 >= config.epochs:
+        return
     if images is None:
         images = imagery.Images.of(
             table, config.encoder.image, memory_gb=config.memory_gb, on_bad_image=config.on_bad_image,
@@ -94,6 +96,10 @@ def _train_epoch(
 ) -> Iterator[Step | Epoch]:
     began = time.perf_counter()
     run.state, refreshed = method.refresh(run.state, table, run.embedder(images, config), config, epoch)
+    if images.skipped:  # unreadable images are nobody's: neither sampled nor counted
+        labels = refreshed.labels.copy()
+        labels[list(images.skipped)] = -1
+        refreshed = dataclasses.replace(refreshed, labels=labels)
     batches = method.batches(run.state, refreshed, table, config, epoch)
     tensors = method.EpochTensors.of(refreshed, table, run.device)
     weights = method.weights(config)

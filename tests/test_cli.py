@@ -101,7 +101,16 @@ def test_help_is_quick():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("arguments", [(), ("fly",), ("train",), ("train", "--epochs", "many", "--out", "x")])
+WRONG_USAGE = [
+    (),
+    ("fly",),
+    ("train",),
+    ("train", "--epochs", "many", "--out", "x"),
+    ("demo", "--profile", "huge"),
+]
+
+
+@pytest.mark.parametrize("arguments", WRONG_USAGE)
 def test_usage_errors(call, arguments):
     code, _, err = call(*arguments)
     assert code == 2 and "Traceback" not in err
@@ -114,6 +123,11 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path):
     failed = dynamix("worlds", "--worlds", "atlantis", "--out", tmp_path / "w")
     assert_one_line(failed.returncode, failed.stderr, "unknown world 'atlantis'", "plaza", "videos")
     assert failed.stdout == "" and not (tmp_path / "w").exists()
+
+
+def test_a_typo_in_a_setting_names_its_choices(tmp_path):
+    failed = dynamix("train", "--out", tmp_path / "run", "--set", "opt.name=sdg")
+    assert_one_line(failed.returncode, failed.stderr, "opt.name is 'sdg'", "sgd, adamw, adam")
 
 
 def test_debug_shows_the_traceback(tmp_path):
@@ -132,9 +146,13 @@ def test_debug_anywhere(call, tmp_path):
     [
         (["evaluate", "TMP/nowhere"], ["no checkpoint at", "TMP/nowhere", "dynamix train"]),
         (["train", "--out", "TMP/run", "--profile", "huge"], ["unknown profile 'huge'", "tiny, mini"]),
-        (["demo", "--out", "TMP/d", "--profile", "huge"], ["unknown profile 'huge'"]),
         (["worlds", "--out", "TMP/w", "--profile", "huge"], ["unknown profile 'huge'"]),
         (["train", "--out", "TMP/run", "--epochs", "0"], ["epochs must be at least 1"]),
+        (
+            ["train", "--out", "TMP/run", "--set", "rm.tau_remove=0.7"],
+            ["tau_remove (0.7) exceeds"],
+        ),
+        (["train", "--out", "TMP/run", "--set", "rm.tau=1"], ["--set rm.tau=1", "section.field=value"]),
         (["train", "--out", "TMP/run", "--sources", "mars"], ["'mars'", "--data"]),
         (["train", "--out", "TMP/run", "--data", "TMP/none"], ["TMP/none"]),
         (

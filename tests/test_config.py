@@ -5,7 +5,18 @@ import dataclasses
 import pytest
 import torch
 
-from dynamix.config import PROFILES, Config, change, from_json, identity, mini, paper, profile, to_json
+from dynamix.config import (
+    PROFILES,
+    Config,
+    change,
+    from_json,
+    identity,
+    mini,
+    override,
+    paper,
+    profile,
+    to_json,
+)
 from dynamix.trainer import learning_rate
 
 
@@ -48,6 +59,24 @@ def test_unknown_setting_and_profile_are_named():
 def test_impossible_settings_are_refused(changes, named):
     with pytest.raises(ValueError, match=named):
         change(mini, **changes)
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("opt__name", "sdg"), ("rm__compare", "x"), ("method", "resnet")],
+)
+def test_a_typo_does_not_pick_a_default(name, value):
+    with pytest.raises((ValueError, TypeError), match=f"{value}"):  # TypeError: the test run's type checks
+        change(mini, **{name: value})
+
+
+def test_settings_given_as_text():
+    made = override(mini, ["rm.tau_merge=0.85", "dsm.mode=random", "ecm.K=4", "opt.ema_ramp=False"])
+    assert made == change(mini, rm__tau_merge=0.85, dsm__mode="random", ecm__K=4, opt__ema_ramp=False)
+    assert override(mini, ["opt.lr=1"]).opt.lr == 1.0
+    for wrong in ("rm.tau_merge", "tau=1", "rm=1"):
+        with pytest.raises(ValueError, match="section.field=value"):
+            override(mini, [wrong])
 
 
 def test_identity_depends_on_changes_only():

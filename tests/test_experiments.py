@@ -8,7 +8,7 @@ import pytest
 
 from dynamix import data
 from dynamix.config import change, identity, mini
-from dynamix.experiments import demo, figures, run
+from dynamix.experiments import demo, figures, ladder, run
 from dynamix.experiments.rows import METHODS, variant
 
 ROOT = Path(__file__).parent.parent
@@ -115,6 +115,25 @@ def test_readme_shows_the_recorded_results():
     shown = text.split("<!-- results")[1].split("-->", 1)[1].split("<!-- /results")[0].strip()
     record = json.loads(RECORD.read_text())
     assert shown == demo.tables(demo.recorded(RECORD), record["failed"], record["profile"]).strip()
+
+
+def test_a_result_without_the_asked_worlds_is_not_taken(small_config, tmp_path, monkeypatch):
+    monkeypatch.setenv("DYNAMIX_CACHE", str(tmp_path / "cache"))
+    config = change(small_config, epochs=1, iterations=2)
+    for worlds in (("hall",), ("station", "hall")):
+        found = run.run(run.Spec(name="a", config=config, score_on=worlds), tmp_path)
+        assert set(found["scores"]) == set(worlds)
+
+
+def test_provenance_without_git(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert run.provenance()["commit"] == "unknown"
+
+
+def test_readme_shows_the_recorded_ladder():
+    text = (ROOT / "README.md").read_text()
+    shown = text.split("<!-- ladder")[1].split("-->", 1)[1].split("<!-- /ladder")[0].strip()
+    assert shown == ladder.short_table(RECORD.with_name("ladder.json")).strip()
 
 
 def test_recorded_claims_hold():

@@ -1,5 +1,6 @@
 """The training loop: what it yields and writes, bit-for-bit resume, and how it refuses bad input."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,6 +11,9 @@ import torch
 
 from dynamix import checkpoint, trainer
 from dynamix.config import change, to_json
+from dynamix.data import views
+from dynamix.data.table import Paths
+from dynamix.methods import dynamix as method
 
 TERMS = {"ins", "aug", "cen", "cc", "total"}
 
@@ -110,9 +114,9 @@ def first_weight(folder):
     return next(name for name in weights(folder) if name.startswith("encoder.") and name.endswith("weight"))
 
 
-@pytest.mark.parametrize("views", ["A", "B", "C", "economy"])
-def test_every_setting_of_the_views_trains(small_config, mixed_table, tmp_path, views):
-    config = change(small_config, epochs=1, iterations=2, aug__views=views)
+@pytest.mark.parametrize("setting", ["A", "B", "C", "economy"])
+def test_every_setting_of_the_views_trains(small_config, mixed_table, tmp_path, setting):
+    config = change(small_config, epochs=1, iterations=2, aug__views=setting)
     terms = finish(config, mixed_table, tmp_path)[-1].terms
     assert set(terms) == TERMS and all(np.isfinite(value) for value in terms.values())
 
@@ -195,3 +199,48 @@ def test_the_seed_draws_the_initial_weights_too(small_config, mixed_table, tmp_p
         finish(change(frozen, seed=seed), mixed_table, tmp_path / str(seed))
     name = first_weight(tmp_path / "0")
     assert not torch.equal(weights(tmp_path / "0")[name], weights(tmp_path / "1")[name])
+
+
+def test_unreadable_images_are_left_out_on_request(small_config, mixed_table, tmp_path):
+    """A whole multi-camera identity and a single-camera one without a readable image: the run goes on."""
+    rows = np.flatnonzero(np.isin(mixed_table.labels, [mixed_table.labels[0], mixed_table.labels[-1]]))
+    names = [mixed_table.paths[row] for row in range(len(mixed_table))]
+    for row in rows:
+        names[row] = str(tmp_path / f"missing{row}.jpg")
+    table = dataclasses.replace(mixed_table, paths=Paths.of(names))
+    with pytest.raises(FileNotFoundError, match="missing"):
+        finish(small_config, table, tmp_path / "strict")
+    with pytest.warns(UserWarning, match=f"skipped {len(rows)} unreadable images"):
+        last = finish(change(small_config, on_bad_image="skip"), table, tmp_path / "skip")[-1]
+    assert (last.labels[rows] == -1).all() and np.isfinite(last.terms["total"])
+
+
+def test_people_numbered_across_videos_are_refused_by_video_scope(small_config, mixed_table, tmp_path):
+    single = np.flatnonzero(mixed_table.videos >= 0)
+    labels = mixed_table.labels.copy()
+    labels[single[-1]] = labels[single[0]]  # the first and the last clip share a person
+    table = dataclasses.replace(mixed_table, labels=labels)
+    with pytest.raises(ValueError, match="images in several videos.*rm.scope"):
+        finish(small_config, table, tmp_path)
+
+
+def test_views_and_objective_name_the_same_views():
+    assert set(method.VIEWS) == set(views.NAMES)
+    for name, used in method.VIEWS.items():
+        assert {*used.encoder, *used.momentum} == set(views.NAMES[name])
+
+
+def test_joining_chunks_keeps_every_row_in_order(monkeypatch):
+    monkeypatch.setattr(method, "SEARCHED", 5)
+    chunks = [(torch.arange(3 * k, 3 * k + 3), torch.full((3, 2), float(k))) for k in range(4)]
+    joined = list(method._larger(iter(chunks)))
+    assert [len(rows) for rows, _ in joined] == [6, 6]
+    assert torch.cat([rows for rows, _ in joined]).tolist() == list(range(12))
+    assert list(method._larger(iter([]))) == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_trains_on_a_gpu(small_config, mixed_table, tmp_path):
+    for config in (small_config, change(small_config, rm__scope="global", rm__compare="previous")):
+        last = list(trainer.train(config, mixed_table, tmp_path / config.rm.scope, device="cuda"))[-1]
+        assert np.isfinite(last.terms["total"]) and last.report is not None

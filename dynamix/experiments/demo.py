@@ -2,7 +2,7 @@
 
 Four runs: multi-camera data alone, the same at DynaMix's batch size (the fair control), with videos
 under the tracker's raw labels, and full DynaMix. Trained on plaza and videos, reported on station and
-hall, which no run has seen; anything that had to be chosen was chosen on campus.
+hall, which no run has seen and on which nothing is chosen.
 """
 
 import statistics

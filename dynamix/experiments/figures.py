@@ -17,6 +17,7 @@ from dynamix.data.table import Table
 from dynamix.experiments.rows import METHODS, TITLES, variant
 from dynamix.experiments.run import Spec, training_table
 from dynamix.methods import dynamix as method
+from dynamix.sampling import MixedBatches
 
 PEOPLE, TRACK, QUERIES, TOP = 8, 10, 3, 8  # people of the sheet, boxes of a track, queries, ranks shown
 
@@ -148,8 +149,7 @@ def relabeled_clip(table: Table, truth: np.ndarray, run: Path, config: Config) -
 
 def mixed_batch(table: Table, run: Path, config: Config) -> Figure:
     """The mini-batch that would come next: the sampler on the run's final state."""
-    encoder, refreshed, batches = next_epoch(table, run, config)
-    del encoder
+    refreshed, batches = next_epoch(table, run, config)
     batch, kinds = config.batch, {}
     rows = np.array(list(batches)[0])
     cut = batch.ids_multi * batch.images_multi
@@ -167,8 +167,8 @@ def mixed_batch(table: Table, run: Path, config: Config) -> Figure:
     )
 
 
-def next_epoch(table: Table, run: Path, config: Config) -> tuple[nn.Module, method.Refresh, Any]:
-    """The run's momentum encoder, and the refresh and batches of the epoch after its last."""
+def next_epoch(table: Table, run: Path, config: Config) -> tuple[method.Refresh, MixedBatches]:
+    """The refresh and the batches of the epoch after the run's last."""
     encoder, _ = checkpoint.load_encoder(run)
     state = checkpoint.state_of(checkpoint.load(run), torch.device("cpu"))
     source = imagery.Images.of(table, config.encoder.image, memory_gb=config.memory_gb)
@@ -178,7 +178,7 @@ def next_epoch(table: Table, run: Path, config: Config) -> tuple[nn.Module, meth
         return features.extract(encoder, chunks, normalization=config.encoder.normalization)
 
     state, refreshed = method.refresh(state, table, embed, config, config.epochs)
-    return encoder, refreshed, method.batches(state, refreshed, table, config, config.epochs)
+    return refreshed, method.batches(state, refreshed, table, config, config.epochs)
 
 
 def ranked_lists(root: Path, homes: dict[str, Path]) -> Figure:
@@ -206,7 +206,7 @@ def embedded(encoder: nn.Module, config: Config, table: Table) -> Tensor:
     chunks = imagery.chunks(source, np.arange(len(table)), 256, workers=config.workers)
     return features.gather(
         features.extract(encoder, chunks, normalization=config.encoder.normalization), len(table)
-    )
+    ).cpu()
 
 
 def _mean(result: dict[str, Any], metric: str) -> float:

@@ -12,7 +12,14 @@ from typing import Any
 import tyro
 
 from dynamix.config import Config, change, profile
-from dynamix.experiments.demo import label_lines, retrieval_cells, summarize
+from dynamix.experiments.demo import (
+    label_lines,
+    mean_map,
+    recorded,
+    retrieval_cells,
+    spread,
+    summarize,
+)
 from dynamix.experiments.rows import variant
 from dynamix.experiments.run import TEST_WORLDS, Spec, run_all, write
 
@@ -84,6 +91,20 @@ def table(
         results = [found[row, seed] for seed in seeds if (row, seed) in found]
         if results and results[0]["config"]["rm"]["on"] and results[0]["config"]["batch"]["ids_single"]:
             lines += ["", f"{row}:", *label_lines(results)[2:]]
+    return "\n".join(lines)
+
+
+def short_table(path: Path) -> str:
+    """A recorded ladder in the README's form: mean mAP on the unseen worlds, and pseudo-label F1."""
+    found = recorded(path)
+    seeds = sorted({seed for _, seed in found})
+    lines = [f"| row (seeds {seeds}) | mean mAP | pseudo-label F1 |", "|---|---|---|"]
+    for row in ROWS:
+        results = [found[row, seed] for seed in seeds if (row, seed) in found]
+        quality = [r["quality_after"] for r in results if r["quality_after"]]
+        f1 = spread([100 * q["f1"] for q in quality]) if quality else ""
+        if results:
+            lines.append(f"| {row} | {spread([100 * mean_map(r) for r in results])} | {f1} |")
     return "\n".join(lines)
 
 

@@ -48,7 +48,7 @@ class Spec:
     def key(self) -> str:
         """Folder name: the config's identity, seed included, and what is not in the config."""
         suffix = "-truth" if self.labels == "truth" else ""
-        return f"{self.config.profile}-{identity(self.config)}{suffix}"
+        return f"{self.config.profile}-{identity(self.config)}-w{worlds.VERSION}{suffix}"
 
 
 def roots_of(names: Sequence[str], folder: Path | None, config: Config) -> dict[str, Path]:
@@ -123,7 +123,7 @@ def run(spec: Spec, folder: Path, report: Progress | None = None) -> dict[str, A
     """Train and score `spec` in `folder/key`; returns the result, which `result.json` there keeps."""
     home = folder / spec.key
     done = home / RESULT
-    if done.exists():
+    if done.exists() and set(spec.score_on) <= set(read(done)["scores"]):
         return read(done)
     config = spec.config
     roots = worlds.build(config.mannequins, worlds=("plaza", "videos", *spec.score_on), progress=False)
@@ -175,7 +175,7 @@ def run_all(
 
     Longest first, so that the last core is not left alone with the longest run.
     """
-    jobs = jobs or max(1, min(len(specs), os.cpu_count() or 1))
+    jobs = jobs or max(1, min(len(specs), _cores()))
     order = sorted(specs, key=lambda s: -s.config.batch.size * s.config.epochs * s.config.iterations)
     context = get_context("spawn")
     with context.Manager() as manager:
@@ -204,12 +204,14 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 def provenance() -> dict[str, str]:
     """Commit, versions and hardware that stand beside every number."""
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True
-    )
+    asked = ["git", "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True).stdout
+    except OSError:  # no git on this machine
+        commit = ""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu_name()
     return {
-        "commit": git.stdout.strip() or "unknown",
+        "commit": commit.strip() or "unknown",
         "device": device,
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "timm", "numpy")},
@@ -228,6 +230,11 @@ def _plain(scores: evaluation.Scores) -> dict[str, float]:
     return {
         "rank1": float(scores.cmc[0]), "mAP": scores.mAP, "mINP": scores.mINP, "queries": scores.valid_queries
     }  # fmt: skip
+
+
+def _cores() -> int:
+    """Cores this process may use: fewer than the machine's in a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _one_thread() -> None:

@@ -25,6 +25,7 @@ from dynamix.sampling import MixedBatches
 Embed = Callable[[np.ndarray], Iterator[tuple[Tensor, Tensor]]]
 
 DRAW = 0x0D2A  # keeps this module's random stream apart from the sampler's and the views'
+SEARCHED = 4096  # features compared with the memory at a time
 KEEP_FEATURES_GB = 2.0  # `compare: blended` keeps the drawn features up to this size, else embeds twice
 
 
@@ -69,7 +70,10 @@ def refresh(state: State, table: Table, embed: Embed, config: Config, epoch: int
     labels = table.labels if config.rm.reset_labels_each_epoch else state.labels
     drawn = draw_images(labels, single, config, epoch)
     fresh = state.memory is None  # epoch 0: there is nothing to compare with
-    memory = _empty_memory(table, labels, multi.centroids) if state.memory is None else state.memory.copy()
+    if state.memory is None:
+        memory = _empty_memory(table, labels, multi.centroids, config)
+    else:
+        memory = state.memory.copy()
     if fresh or not config.rm.on or epoch < config.rm.start_epoch:
         for rows, features in embed(drawn):
             memory.accumulate(features, torch.from_numpy(labels[rows.numpy()]).to(features.device))
@@ -92,14 +96,14 @@ def _refine(
 ) -> tuple[State, Refresh]:
     """Filter and relabel the drawn images, merge PIDs, apply Eq. 3; in the order of the profile."""
     rm = config.rm
-    if rm.calibrate == "cross_video":
-        tau_rel, tau_merge = calibrate(memory)
-        rm = replace(rm, tau_rel=tau_rel, tau_remove=min(rm.tau_remove, tau_rel), tau_merge=tau_merge)
     compared, chunks = _compared_with(memory, labels, drawn, embed, config)
+    if rm.calibrate == "cross_video":
+        tau_rel, tau_merge = calibrate(compared)
+        rm = replace(rm, tau_rel=tau_rel, tau_remove=min(rm.tau_remove, tau_rel), tau_merge=tau_merge)
     refined, removed = labels.copy(), np.zeros(len(labels), dtype=bool)
     similarity = torch.full((len(labels),), -torch.inf)  # of the drawn images
     by_video = rm.scope == "video"
-    for rows, features in chunks:
+    for rows, features in _larger(chunks):
         at = rows.numpy()
         old = torch.from_numpy(labels[at]).to(features.device)
         videos = torch.from_numpy(table.videos[at]).to(features.device) if by_video else None
@@ -325,15 +329,34 @@ def _compared_with(
     return blended, iter(kept) if fits else embed(drawn)
 
 
+def _larger(chunks: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Chunks joined to at least `SEARCHED` rows: every search goes over the whole memory once."""
+    held: list[tuple[Tensor, Tensor]] = []
+    for chunk in chunks:
+        held.append(chunk)
+        if sum(len(rows) for rows, _ in held) >= SEARCHED:
+            yield torch.cat([rows for rows, _ in held]), torch.cat([features for _, features in held])
+            held = []
+    if held:
+        yield torch.cat([rows for rows, _ in held]), torch.cat([features for _, features in held])
+
+
 def _blend(memory: CentroidsMemory, config: Config, fresh: bool = False) -> None:
     """Eq. 3; the first epoch (and the naive update) keeps nothing of the old centroids."""
     alpha = 0.0 if fresh or config.ecm.naive else config.ecm.alpha
     memory.apply(alpha, renorm=config.ecm.renorm)
 
 
-def _empty_memory(table: Table, labels: np.ndarray, like: Tensor) -> CentroidsMemory:
+def _empty_memory(table: Table, labels: np.ndarray, like: Tensor, config: Config) -> CentroidsMemory:
     single = (table.videos >= 0) & (labels >= 0)
     pids, first = np.unique(labels[single], return_index=True)
+    pairs = np.unique(np.stack([labels[single], table.videos[single]]), axis=1)
+    if config.rm.on and config.rm.scope == "video" and pairs.shape[1] > len(pids):
+        pid = pairs[0, np.flatnonzero(np.diff(pairs[0]) == 0)[0]]
+        raise ValueError(
+            f"single-camera label {pid} has images in several videos, but rm.scope is 'video': number people "
+            "per video, or set rm.scope to 'global'"
+        )
     videos = torch.from_numpy(table.videos[single][first])
     return CentroidsMemory.empty(
         torch.from_numpy(pids), like.shape[1], videos=videos, dtype=like.dtype, device=like.device

@@ -97,6 +97,9 @@ def save(figure: Figure, path: str | Path) -> Path:
     return path
 
 
+NOTEBOOK_PIXELS = 720  # wide, as GitHub shows a notebook; a course of pictures must stay small
+
+
 def _encode(figure: Figure, pixels: int, kind: str) -> bytes:
     """`figure` as an image file `pixels` wide, without dates or versions."""
     with matplotlib.rc_context(RC):
@@ -106,7 +109,7 @@ def _encode(figure: Figure, pixels: int, kind: str) -> bytes:
     pixels_rgb = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     buffer = io.BytesIO()
     if kind == "jpeg":
-        Image.fromarray(pixels_rgb).save(buffer, "jpeg", quality=88, subsampling=0)
+        Image.fromarray(pixels_rgb).save(buffer, "jpeg", quality=64)
     else:
         _coarsen_crops(figure, pixels_rgb)
         Image.fromarray(pixels_rgb).save(buffer, "png")
@@ -127,11 +130,11 @@ def _has_crops(figure: Figure) -> bool:
 
 # Notebooks are committed with their outputs: photographs as JPEG are a fifth of the size.
 def _notebook_png(figure: Figure) -> bytes | None:
-    return None if _has_crops(figure) else _encode(figure, 1000, "png")
+    return None if _has_crops(figure) else _encode(figure, NOTEBOOK_PIXELS, "png")
 
 
 def _notebook_jpeg(figure: Figure) -> bytes | None:
-    return _encode(figure, 1000, "jpeg") if _has_crops(figure) else None
+    return _encode(figure, NOTEBOOK_PIXELS, "jpeg") if _has_crops(figure) else None
 
 
 @dataclass(frozen=True)
