@@ -66,15 +66,19 @@ def save(
     os.replace(temporary, folder / NAME)
 
 
-def load(folder: Path) -> Checkpoint:
-    """Read a checkpoint. A missing or damaged file is a one-line error naming it and the remedy."""
+def load(folder: Path, parts: tuple[str, ...] = ("",)) -> Checkpoint:
+    """Read a checkpoint, or only the tensors whose names begin with one of `parts`.
+
+    Raises FileNotFoundError or ValueError naming a missing or damaged file and the remedy.
+    """
     path = folder / NAME if folder.is_dir() else folder
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}: train first (`dynamix train`), or name its folder")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = [name for name in file.keys() if name.startswith(parts)]
+            tensors = {name: file.get_tensor(name) for name in names}
         config, queue = from_json(metadata["config"]), tuple(json.loads(metadata["queue"]))
     except Exception as error:
         raise ValueError(
@@ -85,7 +89,7 @@ def load(folder: Path) -> Checkpoint:
 
 def load_encoder(folder: str | Path) -> tuple[nn.Module, Config]:
     """The momentum encoder of a trained run, in eval mode (inference uses it alone), and its config."""
-    checkpoint = load(Path(folder))
+    checkpoint = load(Path(folder), ("momentum.",))
     encoder = encoders.build(checkpoint.config.encoder)
     _fill(encoder, "momentum", checkpoint)
     return encoder.eval(), checkpoint.config

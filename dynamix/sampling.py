@@ -257,10 +257,11 @@ def _pick(
     ],
     config: Config,
 ) -> Int[np.ndarray, "T S"]:
-    ids, mode = config.batch.ids_single, config.dsm.mode
+    ids, mode = config.batch.ids_single, "random" if config.dsm.mode == "off" else config.dsm.mode
     picked = np.empty((config.iterations, ids), dtype=np.int64)
-    matched = mode not in ("off", "random") and partners is not None
-    rows = _similarity_rows(partners, resting.pool, *centers) if matched and partners is not None else None
+    rows = None
+    if partners is not None and mode != "random":
+        rows = _similarity_rows(partners, resting.pool, *centers)
     for step in range(config.iterations):
         candidates = resting.candidates(ids)
         if rows is None:
@@ -269,7 +270,7 @@ def _pick(
             row = next(rows)
             if len(candidates) < row.shape[1]:
                 row = row[:, torch.from_numpy(candidates).to(row.device)]
-            columns = match_pids(row, mode=mode, target=config.dsm.target)  # type: ignore[arg-type]
+            columns = match_pids(row, mode=mode, target=config.dsm.target)
             chosen = candidates[columns.cpu().numpy()]
         picked[step] = resting.pool[chosen]
         resting.push(chosen)

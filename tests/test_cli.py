@@ -163,7 +163,10 @@ def test_debug_anywhere(call, tmp_path):
 )
 def test_errors_name_the_setting_or_file(call, tmp_path, arguments, words):
     (tmp_path / "d").mkdir()
-    swap = lambda text: text.replace("TMP", str(tmp_path))  # noqa: E731
+
+    def swap(text):
+        return text.replace("TMP", str(tmp_path))
+
     code, _, err = call(*map(swap, arguments))
     assert_one_line(code, err, *map(swap, words))
     assert not (tmp_path / "run").exists()  # nothing half-made is left

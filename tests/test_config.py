@@ -89,7 +89,7 @@ def test_identity_depends_on_changes_only():
 
 def test_config_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        mini.seed = 3  # type: ignore[misc]
+        mini.seed = 3
 
 
 def test_warm_up_then_constant():

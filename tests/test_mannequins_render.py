@@ -190,7 +190,10 @@ def test_clumping_makes_people_share_outfits(clumping):
         for name in ("top", "top_color", "bottom_color", "pattern", "pattern_scale", "sleeve"):
             assert len(getattr(group, name).unique(dim=0)) == 1, name
         assert len(group.girth.unique()) == len(group)
-    dark = lambda c: float((c.top_color.mean(1) < 0.4).float().mean())  # noqa: E731
+
+    def dark(c):
+        return float((c.top_color.mean(1) < 0.4).float().mean())
+
     assert dark(crowd) > dark(people(1000, seed=1))
 
 

@@ -190,7 +190,7 @@ def test_images_have_the_size_and_are_not_subsampled(roots):
     path = next((roots["plaza"] / "query").iterdir())
     with Image.open(path) as image:
         assert image.size == SMALL.image[::-1] and image.mode == "RGB"
-        assert {(h, v) for _, h, v, _ in image.layer} == {(1, 1)}  # type: ignore[attr-defined]
+        assert {(h, v) for _, h, v, _ in image.layer} == {(1, 1)}
 
 
 def test_times_of_day_change_the_light_only():

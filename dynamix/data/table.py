@@ -4,7 +4,7 @@ Columnar, so that the 10.7 million rows of LUPerson-NL take less than 1 GB and o
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ COLUMNS = ("pids", "labels", "camids", "videos", "sources")
 
 
 @dataclass(frozen=True, eq=False)
-class Paths(Sequence[str]):
+class Paths:
     """N strings as one byte buffer: `paths[i]` = a shared folder + the bytes of row i.
 
     Selecting keeps the buffer and picks offsets, so it costs O(rows selected).
@@ -51,11 +51,13 @@ class Paths(Sequence[str]):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, row):  # type: ignore[no-untyped-def, override]
-
+    def __getitem__(self, row: int | np.integer) -> str:
         start = int(self.starts[row])
         name = self.buffer[start : start + int(self.lengths[row])].tobytes()
         return self.folders[self.within[row]] + os.fsdecode(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[row] for row in range(len(self)))
 
     def select(self, rows: Int[np.ndarray, " n"] | Bool[np.ndarray, " N"]) -> "Paths":
         """The paths of `rows`; the buffer is shared."""

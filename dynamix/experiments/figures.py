@@ -135,7 +135,7 @@ def true_tracks(clip: Clip) -> np.ndarray:
 
 def relabeled_clip(table: Table, truth: np.ndarray, run: Path, config: Config) -> Figure:
     """What the run's last epoch made of the busiest clip."""
-    saved = checkpoint.load(run).tensors
+    saved = checkpoint.load(run, ("epoch.",)).tensors
     after, removed = saved["epoch.labels"].numpy(), saved["epoch.removed"].numpy()
     single = np.flatnonzero(table.videos >= 0)
     clip = busiest_clip(table.select(single), truth[single])
@@ -170,7 +170,7 @@ def mixed_batch(table: Table, run: Path, config: Config) -> Figure:
 def next_epoch(table: Table, run: Path, config: Config) -> tuple[method.Refresh, MixedBatches]:
     """The refresh and the batches of the epoch after the run's last."""
     encoder, _ = checkpoint.load_encoder(run)
-    state = checkpoint.state_of(checkpoint.load(run), torch.device("cpu"))
+    state = checkpoint.state_of(checkpoint.load(run, ("state.", "memory.")), torch.device("cpu"))
     source = imagery.Images.of(table, config.encoder.image, memory_gb=config.memory_gb)
 
     def embed(rows: np.ndarray) -> Any:

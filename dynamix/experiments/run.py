@@ -145,7 +145,7 @@ def run(spec: Spec, folder: Path, report: Progress | None = None) -> dict[str, A
             line["scores"] = score_all(record.momentum, spec, roots, device)
         lines.add(line)
     # From the checkpoint, not from the last record: a run killed after its last epoch ends the same.
-    saved = checkpoint.load(home).tensors
+    saved = checkpoint.load(home, ("epoch.",)).tensors
     encoder, _ = checkpoint.load_encoder(home)
     labels, removed = saved["epoch.labels"].numpy(), saved["epoch.removed"].numpy()
     epochs, scores = lines.read(), score_all(encoder.to(device), spec, roots, device)

@@ -52,7 +52,7 @@ def hero(config: Config, runs: Path) -> Figure:
     homes = {m: runs / Spec(name=m, config=variant(config, m)).key for m in ("multi only, 64", "DynaMix")}
     table, truth = training_table(Spec(name="DynaMix", config=config), roots)
     rows = busy_boxes(table.labels, truth, np.flatnonzero(table.videos >= 0), table)
-    saved = checkpoint.load(homes["DynaMix"]).tensors
+    saved = checkpoint.load(homes["DynaMix"], ("epoch.",)).tensors
     query, gallery = (data.load("station", roots["station"], split) for split in ("query", "gallery"))
     shown = np.linspace(0, len(query) - 1, QUERIES + 2).astype(int)[1:-1]
     results = {}
