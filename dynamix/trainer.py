@@ -96,7 +96,7 @@ def _train_epoch(
 ) -> Iterator[Step | Epoch]:
     began = time.perf_counter()
     run.state, refreshed = method.refresh(run.state, table, run.embedder(images, config), config, epoch)
-    if images.skipped:  # unreadable images are nobody's: neither sampled nor counted
+    if images.skipped:  # unreadable images are nobody's: a batch stays whole
         labels = refreshed.labels.copy()
         labels[list(images.skipped)] = -1
         refreshed = dataclasses.replace(refreshed, labels=labels)

@@ -14,11 +14,13 @@ from matplotlib.figure import Figure
 from dynamix import checkpoint, data, evaluation, plots
 from dynamix.config import Config, change, profile
 from dynamix.data.mannequins import worlds
+from dynamix.experiments.demo import recorded
 from dynamix.experiments.figures import (
     busiest_clip,
     crops,
     embedded,
     people_sheet,
+    results_bars,
     tracked_clip,
     true_tracks,
 )
@@ -31,7 +33,7 @@ TRACKS, BOXES, QUERIES, TOP = 3, 4, 2, 3
 def showcase(
     profile_name: str = "mini", seed: int = 0, runs: Path = Path("runs"), out: Path = Path("figures")
 ) -> None:
-    """Write the README's pictures into `out`; the hero needs the demo's runs."""
+    """Write the README's pictures into `out`, from the demo's runs and its record there."""
     base = profile(profile_name)
     large = replace(base.mannequins, image=(256, 128), plaza=(8, 8, 1))
     clips = replace(base.mannequins, image=(128, 64), videos=(40, 4, 10))
@@ -41,6 +43,7 @@ def showcase(
         "mannequins_sheet": people_sheet(sheet, large.image),
         "mannequins_clips": tracked_clip(clip, clips.image),
         "hero": hero(change(base, seed=seed), runs),
+        "results": results_bars(recorded(out / "results" / "demo.json")),
     }
     for name, figure in drawn.items():
         print(plots.save(figure, out / f"{name}.png"))
