@@ -184,32 +184,29 @@ def multi_centroids(
 ) -> MultiCentroids:
     """p_y and q_{y,c} from one pass over (rows, unit features) chunks, at epoch start (ReMix Eqs. 7-9).
 
-    Rows with label -1 are ignored. Memory O(M D) for the M (label, camera) pairs; pairs never seen are
-    left out.
+    Rows with label -1 are ignored; rows with camid -1 (camera not known) count for their identity alone.
+    Memory O(M D) for the M (label, camera) pairs; pairs never seen are left out.
 
     Raises:
-        ValueError: no features at all; a single-camera row (camid -1).
+        ValueError: no features at all.
     """
-    labels, camids = np.asarray(labels), np.asarray(camids)
-    known = np.flatnonzero((labels >= 0) & (camids >= 0))
-    cameras = int(camids.max(initial=0)) + 1
-    pairs = np.unique(labels[known].astype(np.int64) * cameras + camids[known])
+    labels, cameras = np.asarray(labels), np.asarray(camids) + 1  # 0: not known
+    count = int(cameras.max(initial=0)) + 1
+    known = np.flatnonzero(labels >= 0)
+    pairs = np.unique(labels[known].astype(np.int64) * count + cameras[known])
     sums, counts = None, np.zeros(len(pairs), dtype=np.int64)
     for rows, features in chunks:
         rows = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows)
         if sums is None:
             sums = features.new_zeros(len(pairs), features.shape[1])
         used = np.flatnonzero(labels[rows] >= 0)
-        if (camids[rows[used]] < 0).any():
-            row = rows[used][camids[rows[used]] < 0][0]
-            raise ValueError(f"row {row} has no camera (camid -1): pass multi-camera rows only")
-        pair = np.searchsorted(pairs, labels[rows[used]].astype(np.int64) * cameras + camids[rows[used]])
+        pair = np.searchsorted(pairs, labels[rows[used]].astype(np.int64) * count + cameras[rows[used]])
         counts += np.bincount(pair, minlength=len(pairs))
         at = torch.from_numpy(pair).to(features.device)
         sums.index_add_(0, at, features[torch.from_numpy(used).to(features.device)])
     if sums is None or not counts.any():
         raise ValueError("no multi-camera features: the chunks held no labeled row")
-    return _finished(pairs, counts, sums, cameras)
+    return _finished(pairs, counts, sums, count)
 
 
 def _finished(
@@ -221,10 +218,12 @@ def _finished(
     images = torch.from_numpy(np.bincount(inverse, weights=counts[seen])).to(sums)
     total = sums.new_zeros(len(labels), sums.shape[1])
     total.index_add_(0, torch.from_numpy(inverse).to(sums.device), sums)
+    with_camera = pairs[seen] % cameras > 0
+    pairs, sums = pairs[seen][with_camera], sums[torch.from_numpy(with_camera).to(sums.device)]
     return MultiCentroids(
         labels=torch.from_numpy(labels).to(sums.device),
         centroids=total / images[:, None],
-        camera_labels=torch.from_numpy(pairs[seen] // cameras).to(sums.device),
-        camera_camids=torch.from_numpy(pairs[seen] % cameras).to(sums.device),
+        camera_labels=torch.from_numpy(pairs // cameras).to(sums.device),
+        camera_camids=torch.from_numpy(pairs % cameras - 1).to(sums.device),
         camera_centroids=unit(sums),
     )

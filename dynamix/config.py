@@ -180,15 +180,18 @@ class Batch:
 class Encoder:
     """Which encoder and what follows it."""
 
-    name: Literal["vit_base", "vit_small", "ibn_cnn", "hybrid"] = "vit_base"
+    name: Literal[
+        "vit_base", "vit_small", "resnet50", "resnet50_ibn", "swin_base", "ibn_cnn", "hybrid"
+    ] = "vit_base"
     image: tuple[int, int] = (256, 128)  # height, width
     dim: int = 768  # embedding size D
     width: int = 24  # first channels of the small IBN networks
     stem: Literal["patch", "conv"] = "patch"
     patch: int = 16
     neck: Literal["none", "affine_free", "bias_frozen"] = "none"  # batch norm that centers the embedding
-    normalization: Literal["imagenet", "half"] = "half"
+    normalization: Literal["imagenet", "half", "luperson", "luperson_nl"] = "half"
     seed: int = 0  # of the initial weights; `train` adds the run's seed
+    weights: str = ""  # checksum of the file of pretrained weights that training starts from
 
 
 @dataclass(frozen=True, kw_only=True)

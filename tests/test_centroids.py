@@ -126,7 +126,15 @@ def test_multi_centroids_leave_out_what_was_not_seen():
     labels, camids = np.array([0, 0, 1, 2]), np.array([0, 1, 1, -1])
     found = multi_centroids([(np.array([0]), torch.ones(1, 2))], labels, camids)
     assert found.labels.tolist() == [0] and found.camera_camids.tolist() == [0]
-    with pytest.raises(ValueError, match="row 3"):
-        multi_centroids([(np.array([3]), torch.ones(1, 2))], labels, camids)
     with pytest.raises(ValueError, match="no multi-camera"):
         multi_centroids([], labels, camids)
+
+
+def test_rows_without_a_camera_count_for_their_identity_alone():
+    labels, camids = np.array([0, 0, 2, 2]), np.array([1, -1, -1, -1])
+    features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [0.8, 0.6]])
+    found = multi_centroids([(np.arange(4), features)], labels, camids)
+    assert found.labels.tolist() == [0, 2]
+    assert torch.allclose(found.centroids, torch.tensor([[0.5, 0.5], [0.7, 0.7]]))
+    assert found.camera_labels.tolist() == [0] and found.camera_camids.tolist() == [1]
+    assert found.camera_centroids.tolist() == [[1.0, 0.0]]

@@ -16,7 +16,9 @@ UNDERSCORES = (5, 12, 20)
 PARENTS = ("", "lupnl_lmdb")
 
 
-def luperson_nl(root: str | Path, split: str = "train", *, source: str = "luperson_nl") -> Table:
+def luperson_nl(
+    root: str | Path, split: str = "train", *, source: str = "luperson_nl", on_bad_image: str = "error"
+) -> Table:
     """Read `root/keys.pkl` beside `root/lmdb` (or both in `root/lupnl_lmdb`); videos become 0, 1, 2, ...
 
     pids are those of keys.pkl; without them one per (video, pid) of the keys, since numbers may restart in
@@ -111,3 +113,10 @@ def _number(digits: UInt8[np.ndarray, "N width"]) -> Int[np.ndarray, " N"]:
     for column in digits.T:
         value = value * 10 + (column - ord("0"))
     return value
+
+
+def luperson(
+    root: str | Path, split: str = "train", *, source: str = "luperson", on_bad_image: str = "error"
+) -> Table:
+    """Not written yet."""
+    raise NotImplementedError

@@ -80,7 +80,8 @@ def _concat_paths(parts: Sequence[Paths]) -> Paths:
 class Table:
     """N images as columns of int64; -1 = none. See the fields for what each column means.
 
-    A row is single-camera if and only if `videos >= 0`; its camid is -1. A path is a file, or
+    A row is single-camera if and only if `videos >= 0`; its camid is -1. A multi-camera row whose dataset
+    does not tell the camera has camid -1 as well, and enters no camera loss. A path is a file, or
     `<LMDB folder>::<key>`. Raises ValueError naming the column that does not fit.
     """
 
@@ -91,6 +92,7 @@ class Table:
     videos: np.ndarray  # (N,) from 0, disjoint between sources; -1 = multi-camera row
     sources: np.ndarray  # (N,) index into source_names
     source_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()  # of each source: the split and variant read, as every result prints it
 
     def __post_init__(self) -> None:
         for name in COLUMNS:
@@ -108,6 +110,10 @@ class Table:
             )
         if len(self) and not 0 <= self.sources.min() <= self.sources.max() < len(self.source_names):
             raise ValueError(f"column sources points outside source_names {self.source_names}")
+        if not self.notes:
+            object.__setattr__(self, "notes", ("",) * len(self.source_names))
+        if len(self.notes) != len(self.source_names):
+            raise ValueError(f"{len(self.notes)} notes for {len(self.source_names)} sources: give one each")
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -126,7 +132,9 @@ class Table:
         So a label means the same identity before and after; labels need not be contiguous any more.
         """
         columns = {name: getattr(self, name)[rows] for name in COLUMNS}
-        return Table(paths=self.paths.select(rows), source_names=self.source_names, **columns)
+        return Table(
+            paths=self.paths.select(rows), source_names=self.source_names, notes=self.notes, **columns
+        )
 
 
 def from_columns(
@@ -136,10 +144,12 @@ def from_columns(
     *,
     camids: Int[np.ndarray, " N"] | None = None,
     videos: Int[np.ndarray, " N"] | None = None,
+    note: str = "",
 ) -> Table:
     """The table of one source: multi-camera with `camids`, single-camera with `videos` (exactly one).
 
-    Labels count the distinct pids in ascending order; videos are renumbered from 0.
+    `note` says which part of the dataset it is. Labels count the distinct pids in ascending order; videos
+    are renumbered from 0.
     """
     if (camids is None) == (videos is None):
         raise ValueError(f"source {source}: give either camids (multi-camera) or videos (single-camera)")
@@ -158,6 +168,7 @@ def from_columns(
         videos=none.copy() if videos is None else videos,
         sources=np.zeros(len(paths), np.int64),
         source_names=(source,),
+        notes=(note,),
     )
 
 
@@ -182,6 +193,7 @@ def concat(tables: Sequence[Table]) -> Table:
         pids=np.concatenate([table.pids for table in tables]),
         sources=np.concatenate([table.sources + at for table, at in zip(tables, starts, strict=True)]),
         source_names=tuple(names),
+        notes=tuple(note for table in tables for note in table.notes),
         **columns,
     )
 
@@ -239,8 +251,9 @@ def check_trainable(table: Table, batch: Batch) -> None:
             f"a batch needs {batch.ids_single} single-camera identities (batch.ids_single), the table "
             f"has {have}: add a single-camera dataset or lower batch.ids_single (0 trains without)"
         )
-    if batch.ids_multi and not _crosses_cameras(table.labels[multi_rows], table.camids[multi_rows]):
-        camids = np.unique(table.camids[multi_rows]).tolist()
+    known = multi_rows & (table.camids >= 0)  # a dataset that tells no camera trains without the camera loss
+    if batch.ids_multi and known.any() and not _crosses_cameras(table.labels[known], table.camids[known]):
+        camids = np.unique(table.camids[known]).tolist()
         raise ValueError(
             f"no multi-camera identity is seen by two cameras; the camids read from the file names are "
             f"{camids}: check the names against the dataset's layout"
@@ -248,5 +261,5 @@ def check_trainable(table: Table, batch: Batch) -> None:
 
 
 def _crosses_cameras(labels: np.ndarray, camids: np.ndarray) -> bool:
-    pairs = np.unique(np.stack([labels, camids])[:, camids >= 0], axis=1)
-    return bool((np.bincount(pairs[0]) > 1).any()) if pairs.size else False
+    pairs = np.unique(np.stack([labels, camids]), axis=1)
+    return bool((np.bincount(pairs[0]) > 1).any())

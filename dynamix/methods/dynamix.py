@@ -62,7 +62,7 @@ def refresh(state: State, table: Table, embed: Embed, config: Config, epoch: int
     """
     single = table.videos >= 0
     multi_rows = np.flatnonzero(~single & (table.labels >= 0))
-    multi = multi_centroids(embed(multi_rows), table.labels, table.camids)
+    multi = multi_centroids(embed(multi_rows), np.where(single, -1, table.labels), table.camids)
     nothing = np.zeros(len(table), dtype=bool)
     if config.batch.ids_single == 0 or not single.any():
         return state, Refresh(state.labels, nothing, multi, None, (), None)
@@ -185,7 +185,7 @@ def objective(
         "ins": _instance(f_ins, m_ins, labels, single, config),
         "aug": _augmentation(f_aug, m_aug, labels, single, config),
         "cen": _centroids(f_ins, labels, single, centroids, centroid_labels, config),
-        "cc": _camera(f_ins, labels, camids, single, epoch.multi, config),
+        "cc": _camera(f_ins, labels, camids, epoch.multi, config),
     }
     return Objective(terms, _logit_range(f_ins.detach(), single, centroids, config))
 
@@ -284,11 +284,11 @@ def _centroids(
 
 
 def _camera(
-    features: Tensor, labels: Tensor, camids: Tensor, single: Tensor, multi: MultiCentroids, config: Config
+    features: Tensor, labels: Tensor, camids: Tensor, multi: MultiCentroids, config: Config
 ) -> Tensor:
-    cc = config.cc
+    cc, seen = config.cc, camids >= 0  # neither single-camera rows nor datasets that tell no camera
     return losses.camera_centroids_loss(
-        features[~single], labels[~single], camids[~single], multi.camera_centroids, multi.camera_labels,
+        features[seen], labels[seen], camids[seen], multi.camera_centroids, multi.camera_labels,
         multi.camera_camids, tau=cc.tau, hard_negatives=cc.hard_negatives, exclude_own=cc.exclude_own,
         denominator=cc.denominator, reduction=cc.reduction,
     )  # fmt: skip
