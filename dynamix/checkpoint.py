@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dynamix import encoders
 from dynamix.centroids import CentroidsMemory
-from dynamix.config import Config, from_json, to_json
+from dynamix.config import Config, Encoder, from_json, to_json
 from dynamix.methods.dynamix import State
 
 NAME = "checkpoint.safetensors"
@@ -87,9 +87,18 @@ def load(folder: Path, parts: tuple[str, ...] = ("",)) -> Checkpoint:
     return Checkpoint(path, config, int(metadata["epoch"]), tensors, queue)
 
 
-def load_encoder(folder: str | Path) -> tuple[nn.Module, Config]:
-    """The momentum encoder of a trained run, in eval mode (inference uses it alone), and its config."""
-    checkpoint = load(Path(folder), ("momentum.",))
+def load_encoder(source: str | Path) -> tuple[nn.Module, Config]:
+    """The momentum encoder of a trained run (inference uses it alone), in eval mode, and its config.
+
+    A file of pretrained weights does as well: the encoder it holds, recognized by its names and shapes.
+    """
+    path = Path(source)
+    if path.is_file() and path.name != NAME:
+        settings = encoders.encoder_config(path, Encoder(), as_is=True)
+        encoder = encoders.build(settings)
+        encoders.load_pretrained(encoder, path)
+        return encoder.eval(), Config(encoder=settings)
+    checkpoint = load(path, ("momentum.",))
     encoder = encoders.build(checkpoint.config.encoder)
     _fill(encoder, "momentum", checkpoint)
     return encoder.eval(), checkpoint.config

@@ -1,13 +1,18 @@
-"""`dynamix demo | worlds | train | evaluate`: every command with `--help`, one-line errors, exit code 0
-only on success."""
+"""`dynamix demo | worlds | check | train | evaluate | search | export`.
+
+Every command has `--help`, one-line errors, and exit code 0 only on success.
+"""
 
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from dynamix.experiments.job import Job
 
 
 @dataclass
@@ -56,64 +61,108 @@ class Worlds:
 
 @dataclass
 class Train:
-    """Train an encoder on multi-camera sources mixed with single-camera ones."""
+    """Train an encoder on multi-camera datasets mixed with single-camera ones, then score it.
 
-    out: Path
-    """the run's folder: checkpoint, log, config; a run that it holds is resumed"""
+    A dataset is written NAME or NAME:SPLIT, several with commas or spaces: --sources market1501 msmt17:all.
+    """
+
+    out: Path | None = None
+    """the run's folder: checkpoint, log, config, result; one that it holds is resumed (default: runs/NAME)"""
     profile: str = "mini"
     """tiny, mini, gpu or paper"""
     data: Path | None = None
     """folder holding the datasets; default: the embedded benchmark"""
-    sources: Annotated[tuple[str, ...], tyro.conf.arg(help="multi-camera datasets")] = ("plaza",)
-    single: Annotated[tuple[str, ...], tyro.conf.arg(help="single-camera datasets")] = ("videos",)
+    sources: tuple[str, ...] | None = None
+    """multi-camera datasets; None: plaza, or the protocol's"""
+    single: tuple[str, ...] | None = None
+    """single-camera datasets, none if empty; None: videos, or the protocol's"""
+    targets: tuple[str, ...] | None = None
+    """datasets to score on at the end; None: the protocol's"""
+    protocol: str | None = None
+    """a protocol of the papers, as cross-msmt17-merged or leave-out-market1501; `list` shows all"""
+    weights: Path | None = None
+    """pretrained weights to start from; the encoder is built as they need it"""
+    allow_partial: bool = False
+    """accept weights that fit less than 90 % of the encoder"""
+    plan: bool = False
+    """only say what would be trained: data, steps, memory, time on this machine"""
     seed: int = 0
     epochs: int | None = None
     """fewer or more epochs than the profile's"""
     set: tuple[str, ...] = ()
     """any setting of dynamix/config.py: --set rm.tau_merge=0.85 dsm.mode=random"""
     on_bad_image: Literal["error", "skip"] = "error"
-    """skip: leave unreadable images out and say which"""
+    """skip: leave unusable images out and say which"""
 
     def __call__(self) -> None:
-        from dynamix import data, trainer
+        from dynamix.experiments import job as jobs
+        from dynamix.experiments import protocols
+        from dynamix.experiments.plan import plan
+
+        if self.protocol == "list":
+            print("\n".join(f"{name:22} {each.about}" for name, each in protocols.PROTOCOLS.items()))
+            return
+        job = self.job()
+        if self.plan:
+            print("\n".join(plan(job)))
+            return
+        out = self.out or Path("runs") / job.name
+        jobs.train(job, out)
+        print(f"trained: {out} (evaluate it with `dynamix evaluate {out}`)")
+
+    def job(self) -> "Job":
+        """What the options ask for."""
+        from dynamix import encoders
         from dynamix.config import change, override, profile
-        from dynamix.experiments.run import roots_of
+        from dynamix.experiments.datasets import parts
+        from dynamix.experiments.job import Job
+        from dynamix.experiments.protocols import MANNEQUINS, protocol
 
         config = change(profile(self.profile), seed=self.seed, on_bad_image=self.on_bad_image)
         config = config if self.epochs is None else change(config, epochs=self.epochs)
+        # What is given beside a protocol replaces that part of it.
+        asked = MANNEQUINS if self.protocol is None else protocol(self.protocol)
+        sources = asked.sources if self.sources is None else self.sources
+        single = asked.single if self.single is None else self.single
+        targets = asked.targets if self.targets is None else self.targets
+        if self.weights is not None:
+            config = change(config, encoder=encoders.encoder_config(self.weights, config.encoder))
+            config = change(config, encoder__weights=encoders.fingerprint(self.weights))
         config = override(config, self.set)
-        if not self.single:
+        if not parts(single):
             config = change(config, batch__ids_single=0)
-        roots = roots_of((*self.sources, *self.single), self.data, config)
-        table = data.concat([data.load(name, roots[name], "train") for name in roots])
-        print(table)
-        trainer.show(trainer.train(config, table, self.out, progress=True), config)
-        print(f"trained: {self.out} (evaluate it with `dynamix evaluate {self.out}`)")
+        return Job(
+            config=config, sources=parts(sources), single=parts(single), targets=parts(targets),
+            folder=self.data, weights=self.weights, allow_partial=self.allow_partial,
+            protocol=self.protocol or "",
+        )  # fmt: skip
 
 
 @dataclass
 class Evaluate:
-    """Score a trained run on query and gallery images."""
+    """Score a trained run, or a file of pretrained weights, on query and gallery images."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """folder of a run, or its checkpoint file"""
+    """folder of a run, its checkpoint file, or a file of pretrained weights (.pth, .safetensors)"""
     targets: tuple[str, ...] = ("station", "hall")
     """datasets with query and gallery"""
     data: Path | None = None
     """folder holding the datasets; default: the embedded benchmark"""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """skip: leave unusable images out and say how many"""
+    json: Path | None = None
+    """keep the scores in this file as well"""
 
     def __call__(self) -> None:
-        import torch
+        from dynamix.experiments import job as jobs
+        from dynamix.experiments.datasets import parts
+        from dynamix.experiments.run import provenance, write
 
-        from dynamix import checkpoint
-        from dynamix.experiments.run import roots_of, score
-
-        encoder, config = checkpoint.load_encoder(self.run)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        print(f"{'':16}  rank-1    mAP   mINP  queries")
-        for name, root in roots_of(self.targets, self.data, config).items():
-            s = score(encoder.to(device), config, root, name, device)
-            print(f"{name:16}  {s.rank1:6.1%} {s.mAP:6.1%} {s.mINP:6.1%}  {s.valid_queries}")
+        found = jobs.evaluate(self.run, parts(self.targets), self.data, on_bad_image=self.on_bad_image)
+        if self.json is not None:
+            scores = {name: scored.as_dict() for name, scored in found.items()}
+            write(self.json, {"run": str(self.run), "scores": scores, "provenance": provenance()})
+            print(f"kept: {self.json}")
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

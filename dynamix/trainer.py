@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from dynamix import checkpoint, encoders, features
-from dynamix.config import Config, to_json
+from dynamix.config import Config, change, to_json
 from dynamix.data import images as imagery
 from dynamix.data.table import Table, check_trainable
 from dynamix.data.views import normalize
@@ -28,6 +28,7 @@ from dynamix.methods import dynamix as method
 from dynamix.relabeling import RelabelingReport
 
 LOG = "log.jsonl"
+WEIGHTS = "weights.txt"  # which pretrained weights a run started from, and what of them matched
 
 
 @dataclass(frozen=True)
@@ -69,17 +70,22 @@ def train(
     *,
     device: str | torch.device | None = None,
     images: "imagery.Images | None" = None,
+    weights: str | Path | None = None,
+    allow_partial: bool = False,
     progress: bool = False,
 ) -> Iterator[Step | Epoch]:
     """Train, yielding a `Step` per optimizer step and an `Epoch` per epoch; resumes from its `folder`.
 
-    `images` may share decoded images between runs. Raises ValueError on a table that cannot fill a batch,
-    on a folder that holds another config's run, and FloatingPointError on a non-finite loss (naming the
-    term, step and rows).
+    `images` may share decoded images between runs; `weights` is a file of pretrained weights to start from
+    (`encoders.load_pretrained`, which `allow_partial` is for). Raises ValueError on a table that cannot fill
+    a batch, on a folder that holds another config's run, and FloatingPointError on a non-finite loss (naming
+    the term, step and rows).
     """
     check_trainable(table, config.batch)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    run = _Run.open(config, table, Path(folder), where)
+    if weights is not None:
+        config = change(config, encoder__weights=encoders.fingerprint(weights))
+    run = _Run.open(config, table, Path(folder), where, weights, allow_partial)
     if run.epoch + 1 >= config.epochs:
         return
     if images is None:
@@ -149,11 +155,22 @@ class _Run:
     logit_range: list[Tensor] = dataclasses.field(default_factory=list)  # (2,) a step, this epoch's
 
     @classmethod
-    def open(cls, config: Config, table: Table, folder: Path, device: torch.device) -> "_Run":
+    def open(
+        cls,
+        config: Config,
+        table: Table,
+        folder: Path,
+        device: torch.device,
+        weights: str | Path | None,
+        allow_partial: bool,
+    ) -> "_Run":
         """A new run, or the one that `folder` holds, where it stopped."""
         # The run's seed also draws the initial weights, else seeds would differ in their batches alone.
         started = dataclasses.replace(config.encoder, seed=config.encoder.seed + config.seed)
-        encoder = encoders.build(started).to(device)
+        encoder = encoders.build(started)
+        if config.encoder.weights and not (folder / checkpoint.NAME).exists():
+            _start_from(encoder, config, weights, allow_partial, folder)
+        encoder = encoder.to(device)
         momentum = encoders.momentum_copy(encoder)
         run = cls(folder, device, encoder, momentum, _optimizer(config, encoder), method.start(table), -1, 0)
         folder.mkdir(parents=True, exist_ok=True)
@@ -231,6 +248,20 @@ class _Run:
             self.folder, config, epoch, self.encoder, self.momentum, self.optimizer, self.state,
             record.labels, record.removed,
         )  # fmt: skip
+
+
+def _start_from(
+    encoder: nn.Module, config: Config, weights: str | Path | None, allow_partial: bool, folder: Path
+) -> None:
+    """Load the pretrained weights and leave a report of what matched beside the run."""
+    if weights is None:
+        raise ValueError(
+            f"these settings start from pretrained weights ({config.encoder.weights}): "
+            "name their file (--weights)"
+        )
+    report = encoders.load_pretrained(encoder, weights, allow_partial)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).write_text(f"{report}\n")
 
 
 def show(records: Iterator[Step | Epoch], config: Config) -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from dynamix import checkpoint, cli, trainer
 from dynamix.config import change, tiny, to_json
 from dynamix.data.mannequins import worlds
-from dynamix.experiments.run import score
+from dynamix.experiments.datasets import score
 
 
 def dynamix(*arguments, cache=None):

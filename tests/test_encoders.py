@@ -9,6 +9,7 @@ from torch import nn
 
 from dynamix import config as settings
 from dynamix import encoders
+from dynamix.data.views import normalize
 from dynamix.encoders.build import Encoder
 from dynamix.encoders.ibn import IBN, StripeHead
 from dynamix.encoders.neck import neck
@@ -73,6 +74,69 @@ def test_conv_stem_has_the_stride_of_the_patch(patch, size):
     tokens = stem(images(2, size))
     assert tokens.shape == (2, (size[0] // patch) * (size[1] // patch), 24)
     assert stem.num_patches == tokens.shape[1]
+
+
+RESNETS = {
+    name: settings.Encoder(name=name, image=(64, 32), dim=2048) for name in ("resnet50", "resnet50_ibn")
+}
+
+
+@pytest.mark.parametrize("name", RESNETS)
+def test_resnet50(name):
+    encoder = encoders.build(RESNETS[name])
+    x = images(4, (64, 32))
+    features = encoder(x)
+    assert features.shape == (4, 2048)
+    features.square().mean().backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
+    with torch.no_grad():
+        encoder.eval()
+        seen = {}
+        for stage in ("layer3", "layer4"):
+            layer = getattr(encoder.body, stage)
+            layer.register_forward_hook(lambda _, __, out, stage=stage: seen.update({stage: out}))
+        alone = encoder(x[1:2])
+        features = encoder(x)
+    torch.testing.assert_close(features[1:2], alone, atol=1e-4, rtol=1e-4)
+    assert seen["layer3"].shape[2:] == seen["layer4"].shape[2:] == (4, 2)  # last stride 1
+    torch.testing.assert_close(seen["layer4"].mean((2, 3)), features, atol=1e-6, rtol=1e-5)
+
+
+def test_ibn_stands_in_the_first_three_stages():
+    """First norm of every block, nowhere else; everything else is the plain network's."""
+    ibn, plain = (encoders.build(RESNETS[name]).body for name in ("resnet50_ibn", "resnet50"))
+    split = {name for name, module in ibn.named_modules() if isinstance(module, IBN)}
+    blocks = {"layer1": 3, "layer2": 4, "layer3": 6}
+    assert split == {f"{stage}.{block}.bn1" for stage, count in blocks.items() for block in range(count)}
+    kept = {name for name in ibn.state_dict() if not name.startswith(tuple(f"{s}." for s in split))}
+    assert kept == {name for name in plain.state_dict() if not name.startswith(tuple(f"{s}." for s in split))}
+    assert "layer1.0.bn1.IN.weight" in ibn.state_dict() and not any("fc" in k for k in ibn.state_dict())
+
+
+def test_swin():
+    encoder = encoders.build(settings.Encoder(name="swin_base", image=(224, 224), dim=512))
+    x = images(1, (224, 224))
+    with torch.no_grad():
+        features = encoder(x)
+        tokens = encoder.body.model.forward_features(x)  # equal only if nothing is dropped at random
+    assert tokens.shape == (1, 7, 7, 1024) and features.shape == (1, 512)
+    by_hand = tokens.mean((1, 2)) @ encoder.body.feat.weight.T + encoder.body.feat.bias
+    torch.testing.assert_close(features, by_hand, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "kind, mean, std",
+    [
+        ("luperson", (0.3525, 0.3106, 0.3140), (0.2660, 0.2522, 0.2505)),
+        ("luperson_nl", (0.3452, 0.3070, 0.3114), (0.2633, 0.2500, 0.2480)),
+    ],
+)
+def test_normalization_of_luperson(kind, mean, std):
+    levels = torch.tensor([0, 128, 255], dtype=torch.uint8).view(1, 1, 1, 3).expand(1, 3, 1, 3)
+    ready = normalize(levels, kind, torch.float64)
+    for channel in range(3):
+        by_hand = [(level / 255 - mean[channel]) / std[channel] for level in (0, 128, 255)]
+        assert ready[0, channel, 0].tolist() == pytest.approx(by_hand, abs=1e-12)
 
 
 def test_conv_stem_fits_published_weights():
@@ -151,8 +215,12 @@ def test_float64_throughout():
 
 
 @pytest.mark.parametrize(
-    "config", [replace(SMALL, width=16, dim=16), replace(SMALL, name="hybrid", width=16), VIT]
-)
+    "config",
+    [
+        replace(SMALL, width=16, dim=16), replace(SMALL, name="hybrid", width=16), VIT,
+        settings.Encoder(name="resnet50_ibn", image=(64, 32), dim=2048),
+    ],
+)  # fmt: skip
 def test_initial_weights_depend_on_the_seed_alone(config):
     torch.manual_seed(123)
     state = torch.get_rng_state()
@@ -199,6 +267,15 @@ def test_camera_cast_is_forgotten_by_the_instance_half():
         ({"width": 15}, "encoder.width is 15"),
         ({"image": (72, 32)}, r"encoder.image is \(72, 32\)"),
         ({"name": "hybrid", "image": (64, 30)}, r"encoder.image is \(64, 30\)"),
+        ({"name": "resnet50"}, "128 but resnet50 has width 2048: set encoder.dim"),
+        ({"name": "resnet50_ibn", "dim": 512}, "512 but resnet50_ibn has width 2048"),
+        ({"name": "resnet50_ibn", "dim": 2048, "image": (64, 24)}, "resnet50_ibn needs sides of at least 32"),
+        ({"name": "swin_base"}, "128 but swin_base has width 1024, or 512 with ISR's head"),
+        (
+            {"name": "swin_base", "dim": 512},
+            r"\(64, 32\): swin_base needs whole windows, sides divisible by 224",
+        ),
+        ({"name": "swin_base", "dim": 512, "image": (448, 0)}, "sides divisible by 224"),
     ],
 )
 def test_impossible_settings_raise(changes, words):

@@ -8,7 +8,7 @@ import pytest
 
 from dynamix import data
 from dynamix.config import change, identity, mini
-from dynamix.experiments import demo, figures, ladder, run
+from dynamix.experiments import datasets, demo, figures, ladder, run
 from dynamix.experiments.rows import METHODS, variant
 
 ROOT = Path(__file__).parent.parent
@@ -92,7 +92,7 @@ def test_true_labels_are_another_run(small_config, world_roots):
 
 def test_a_dataset_that_is_no_world_needs_a_folder(small_config):
     with pytest.raises(ValueError, match="--data"):
-        run.roots_of(("market1501",), None, small_config)
+        datasets.roots_of(("market1501",), None, small_config)
 
 
 def test_busiest_clip_and_its_tracks(world_roots, clip_truth):

@@ -1,18 +1,15 @@
-"""Market-1501 and LUPerson-NL layouts, written here with real names, and everything wrong with them."""
+"""Market-1501's layout, written here with real names, and everything wrong with it."""
 
 import os
-import pickle
 import subprocess
 import sys
 
-import lmdb
-import numpy as np
 import pytest
 from PIL import Image
 
 from dynamix import data
-from dynamix.data.luperson import luperson_nl, restricted_load
 from dynamix.data.market1501 import market1501
+from tests.layouts.luperson import write_luperson_nl
 
 TRAIN = [
     "0007_c1s1_000451_03.jpg",
@@ -107,125 +104,15 @@ class TestMarket:
             market1501(tmp_path, "test")
 
 
-KEYS = [
-    "00003_000011_0000100_01",
-    "00003_000011_0000200_01",
-    "00007_000011_0000100_02",
-    "00007_000012_0000100_03",
-]
-
-
-def write_luperson(root, keys=KEYS, content=None, pids=(11, 11, 20, 12)):
-    (root / "lmdb").mkdir(parents=True)
-    content = {"keys": keys, "pids": list(pids)} if content is None else content
-    (root / "keys.pkl").write_bytes(content if isinstance(content, bytes) else pickle.dumps(content))
-    Image.new("RGB", (8, 16), (200, 0, 0)).save(root / "image.png")
-    with (
-        lmdb.open(str(root / "lmdb"), map_size=1 << 22) as environment,
-        environment.begin(write=True) as writing,
-    ):
-        for key in KEYS:
-            writing.put(key.encode(), (root / "image.png").read_bytes())
-    return root
-
-
-class Exploit:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-class TestLUPerson:
-    @pytest.mark.parametrize("parent", ["", "lupnl_lmdb"])
-    def test_columns(self, tmp_path, parent):
-        write_luperson(tmp_path / parent)
-        table = luperson_nl(str(tmp_path), "train")
-        assert table.pids.tolist() == [11, 11, 20, 12] and table.labels.tolist() == [0, 0, 2, 1]
-        assert table.videos.tolist() == [0, 0, 1, 1] and table.camids.tolist() == [-1] * 4
-        assert table.source_names == ("luperson_nl",)
-        assert table.paths[3] == f"{tmp_path / parent / 'lmdb'}::{KEYS[3]}"
-
-    def test_images_decode(self, tmp_path):
-        from dynamix.data.images import Images
-
-        images = Images.of(luperson_nl(write_luperson(tmp_path)), (16, 8))
-        assert images.pixels.shape == (4, 3, 16, 8) and (images.pixels[:, 0] == 200).all()
-
-    @pytest.mark.parametrize("content", [{"keys": KEYS}, KEYS, {"keys": KEYS, "pids": None}])
-    def test_without_pids_a_number_is_one_person_per_video(self, tmp_path, content):
-        table = luperson_nl(write_luperson(tmp_path, content=content))
-        assert table.labels.tolist() == [0, 0, 1, 2]
-
-    def test_a_key_that_the_lmdb_lacks_is_named_when_decoded(self, tmp_path):
-        from dynamix.data.images import Images
-
-        missing = "00009_000009_0000009_09"
-        table = luperson_nl(write_luperson(tmp_path, content={"keys": [*KEYS, missing]}))
-        with pytest.raises(ValueError, match=missing):
-            Images.of(table, (16, 8))
-
-    def test_a_pickle_that_runs_code_is_refused(self, tmp_path):
-        target = tmp_path / "owned"
-        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-            path = tmp_path / "keys.pkl"
-            path.write_bytes(pickle.dumps({"keys": KEYS, "pids": Exploit(str(target))}, protocol=protocol))
-            with pytest.raises(ValueError, match="keys.pkl is not a plain pickle.*mkdir"):
-                restricted_load(path)
-        assert not target.exists()
-
-    @pytest.mark.parametrize("content", [b"", b"\x80\x04junk", pickle.dumps({"keys": KEYS})[:-9]])
-    def test_a_broken_pickle(self, tmp_path, content):
-        with pytest.raises(ValueError, match="not a plain pickle"):
-            luperson_nl(write_luperson(tmp_path, content=content))
-
-    def test_even_numpy_arrays_are_refused(self, tmp_path):
-        with pytest.raises(ValueError, match="numpy"):
-            luperson_nl(write_luperson(tmp_path, content={"keys": KEYS, "pids": np.arange(4)}))
-
-    @pytest.mark.parametrize(
-        "content, message",
-        [
-            ({"keys": KEYS, "pids": [1, 2]}, "4 keys but 2 pids"),
-            ({"keys": KEYS, "pids": ["a"] * 4}, "not a list of integers"),
-            ({"keys": KEYS, "pids": [[1], [1, 2], 3, 4]}, "not a list of integers"),
-            ({"names": KEYS}, "no dict with a list 'keys'"),
-            (7, "no dict with a list 'keys'"),
-            ({"keys": []}, "lists no image"),
-        ],
-    )
-    def test_bad_content(self, tmp_path, content, message):
-        with pytest.raises(ValueError, match=message):
-            luperson_nl(write_luperson(tmp_path, content=content))
-
-    @pytest.mark.parametrize(
-        "key", ["", "00003_000011_0000100_1", "00003_000011_0000100_011", "00003-000011_0000100_01",
-                5, None, ["x"], "0000x_000011_0000100_01", "00003_000011_0000100_0é",
-                "00003_000011_0000100_01.jpg"],
-    )  # fmt: skip
-    def test_a_bad_key_is_named(self, tmp_path, key):
-        with pytest.raises(ValueError, match=r"\(number 2\)"):
-            luperson_nl(write_luperson(tmp_path, content={"keys": [*KEYS[:2], key, *KEYS[3:]]}))
-
-    def test_missing_files_and_splits(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="no keys.pkl beside lmdb"):
-            luperson_nl(tmp_path)
-        write_luperson(tmp_path)
-        assert len(luperson_nl(tmp_path, "all")) == 4
-        with pytest.raises(ValueError, match="no split 'query'"):
-            luperson_nl(tmp_path, "query")
-
-
 class TestLoad:
     def test_names(self, tmp_path):
-        write_market(tmp_path / "m"), write_luperson(tmp_path / "l")
+        write_market(tmp_path / "m"), write_luperson_nl(tmp_path / "l")
         assert data.load("market1501", tmp_path / "m", split="query").source_names == ("market1501",)
         for world in data.WORLDS:
             assert data.load(world, tmp_path / "m").source_names == (world,)
         mixed = data.concat([data.load("plaza", tmp_path / "m"), data.load("videos", tmp_path / "l")])
-        assert mixed.source_names == ("plaza", "videos") and len(mixed) == 7
-        assert [s.pids for s in data.statistics(mixed)] == [2, 3]
+        assert mixed.source_names == ("plaza", "videos") and len(mixed) == 3 + 36
+        assert [s.pids for s in data.statistics(mixed)] == [2, 9]
 
     def test_unknown_name(self):
         with pytest.raises(ValueError, match="'mars'; there are market1501, .*luperson_nl, plaza.*videos"):

@@ -12,6 +12,7 @@ from dynamix.data.cuhk03 import cuhk03
 from dynamix.data.cuhk_sysu import cuhk_sysu
 from dynamix.data.dukemtmc import dukemtmc
 from dynamix.data.luperson import luperson, luperson_nl
+from dynamix.data.mannequins.reader import world
 from dynamix.data.market1501 import market1501
 from dynamix.data.randperson import randperson
 from dynamix.data.small import grid, ilids, prid, viper
@@ -48,7 +49,7 @@ DATASETS: dict[str, Dataset] = {
     "ilids": Dataset(ilids, trials=10),
     "luperson": Dataset(luperson, TRAIN_ONLY, single_camera=True),
     "luperson_nl": Dataset(luperson_nl, TRAIN_ONLY, single_camera=True),
-    **{world: Dataset(partial(market1501, source=world)) for world in WORLDS},
+    **{name: Dataset(partial(world, source=name)) for name in WORLDS},
     "videos": Dataset(partial(luperson_nl, source="videos"), TRAIN_ONLY, single_camera=True),
 }
 # The papers say CUHK03 and mean the new protocol; DynaMix's counts are those of the detected boxes.

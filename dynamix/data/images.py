@@ -6,7 +6,6 @@ workers, never changes which views are drawn: they are keyed by (seed, epoch, st
 
 import io
 import os
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,12 +23,12 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 from tqdm import tqdm
 
+from dynamix.data import stores
 from dynamix.data import views as view_module
 from dynamix.data.table import Paths, Table
 from dynamix.data.views import ViewParameters
 
 BLOCK = 256  # images per task of the decoding threads
-LOCATOR = "::"  # <LMDB folder>::<key>
 REMEDY = 'replace the file, or leave it out with on_bad_image="skip"'
 
 
@@ -87,8 +86,8 @@ class Images:
 
 def decode(path: str) -> UInt8[Tensor, "3 H W"]:
     """An image as RGB levels. Raises FileNotFoundError, or ValueError naming the unreadable file or key."""
-    folder, mark, key = path.rpartition(LOCATOR)
-    source: Any = io.BytesIO(_lmdb_value(folder, key)) if mark else path
+    folder, mark, key = path.rpartition(stores.LOCATOR)
+    source: Any = io.BytesIO(stores.value(folder, key)) if mark else path
     try:
         with Image.open(source) as image:
             levels = np.array(image.convert("RGB"))
@@ -100,43 +99,7 @@ def decode(path: str) -> UInt8[Tensor, "3 H W"]:
     return torch.from_numpy(levels).permute(2, 0, 1).contiguous()
 
 
-_environments: dict[str, tuple[Any, Any]] = {}
-_opening = threading.Lock()
-
-
-def _lmdb_value(folder: str, key: str) -> bytes:
-    with _environment(folder).begin() as transaction:
-        value = transaction.get(key.encode())
-    if value is None:
-        raise ValueError(f"no key {key} in the LMDB {folder}: keys.pkl belongs to another build; {REMEDY}")
-    return value
-
-
-def _environment(folder: str) -> Any:
-    """The LMDB, opened once per process (an environment must not cross a fork) and again when rewritten."""
-    import lmdb
-
-    try:
-        state = os.stat(os.path.join(folder, "data.mdb"))
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"no LMDB in {folder} (data.mdb is missing): give the dataset's folder"
-        ) from None
-    stamp = (os.getpid(), state.st_ino, state.st_mtime_ns)
-    with _opening:
-        held = _environments.get(folder)
-        if held is None or held[0] != stamp:
-            if held is not None:
-                held[1].close()
-            try:
-                opened = lmdb.open(folder, readonly=True, lock=False, readahead=False, meminit=False)
-            except lmdb.Error as error:
-                _environments.pop(folder, None)
-                raise ValueError(
-                    f"cannot open the LMDB {folder} ({error}): copy or build it again"
-                ) from error
-            _environments[folder] = (stamp, opened)
-        return _environments[folder][1]
+_environment = stores.environment
 
 
 def _decode_all(images: Images, progress: bool) -> UInt8[Tensor, "N 3 H W"]:

@@ -15,6 +15,15 @@ from dynamix.config import Batch
 COLUMNS = ("pids", "labels", "camids", "videos", "sources")
 
 
+def constant(value: int, count: int, dtype: type = np.int64) -> Int[np.ndarray, " N"]:
+    """A column of `count` times the same number, in the memory of one (stride 0).
+
+    Like every column of a table it must not be written to. It is not marked read-only because
+    torch.from_numpy warns of arrays that are.
+    """
+    return np.lib.stride_tricks.as_strided(np.array([value], dtype), (count,), (0,))
+
+
 @dataclass(frozen=True, eq=False)
 class Paths:
     """N strings as one byte buffer: `paths[i]` = a shared folder + the bytes of row i.
@@ -34,19 +43,22 @@ class Paths:
 
         encoded = [os.fsencode(name) for name in names]
         lengths = np.fromiter(map(len, encoded), np.int32, len(encoded))
-        starts = np.cumsum(lengths, dtype=np.int64) - lengths
-        buffer = np.frombuffer(b"".join(encoded), np.uint8)
-        return cls(buffer, starts, lengths, (folder,), np.zeros(len(encoded), np.int32))
+        return cls.packed(np.frombuffer(b"".join(encoded), np.uint8), lengths, folder)
 
     @classmethod
     def fixed_width(cls, names: UInt8[np.ndarray, "N width"], folder: str = "") -> "Paths":
         """Paths whose names all have the same width, given as their bytes; no Python loop."""
         count, width = names.shape
-        starts = np.arange(count, dtype=np.int64) * width
-        lengths = np.full(count, width, np.int32)
-        return cls(
-            np.ascontiguousarray(names).reshape(-1), starts, lengths, (folder,), np.zeros(count, np.int32)
-        )
+        return cls.packed(np.ascontiguousarray(names).reshape(-1), constant(width, count, np.int32), folder)
+
+    @classmethod
+    def packed(
+        cls, buffer: UInt8[np.ndarray, " bytes"], lengths: Int[np.ndarray, " N"], folder: str = ""
+    ) -> "Paths":
+        """Paths whose names follow each other in `buffer` without gaps."""
+        starts = np.cumsum(lengths, dtype=np.int64)
+        starts -= lengths
+        return cls(buffer, starts, lengths, (folder,), constant(0, len(lengths), np.int32))
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -69,10 +81,10 @@ def _concat_paths(parts: Sequence[Paths]) -> Paths:
     folders = _offsets([len(part.folders) for part in parts])
     return Paths(
         np.concatenate([part.buffer for part in parts]),
-        np.concatenate([part.starts + at for part, at in zip(parts, buffers, strict=True)]),
+        _shifted([part.starts for part in parts], buffers),
         np.concatenate([part.lengths for part in parts]),
         tuple(folder for part in parts for folder in part.folders),
-        np.concatenate([part.within + np.int32(at) for part, at in zip(parts, folders, strict=True)]),
+        _shifted([part.within for part in parts], folders),
     )
 
 
@@ -153,23 +165,31 @@ def from_columns(
     """
     if (camids is None) == (videos is None):
         raise ValueError(f"source {source}: give either camids (multi-camera) or videos (single-camera)")
-    none = np.full(len(paths), -1, np.int64)
+    none = constant(-1, len(paths))
     junk = pids == -1
-    labels = np.unique(pids, return_inverse=True)[1].astype(np.int64)
+    labels = ranks(pids)
     labels -= bool(junk.any())  # -1 is no identity; any other negative pid would be one
     labels[junk] = -1
-    if videos is not None:
-        videos = np.unique(videos, return_inverse=True)[1].astype(np.int64)
     return Table(
         paths=paths,
         pids=pids.astype(np.int64, copy=False),
         labels=labels,
         camids=none if camids is None else camids.astype(np.int64, copy=False),
-        videos=none.copy() if videos is None else videos,
-        sources=np.zeros(len(paths), np.int64),
+        videos=none if videos is None else ranks(videos),
+        sources=constant(0, len(paths)),
         source_names=(source,),
         notes=(note,),
     )
+
+
+def ranks(column: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """Each number's place among the distinct numbers, from 0; O(N) time where they are dense."""
+    low, high = int(column.min(initial=0)), int(column.max(initial=0))
+    if high - low > 4 * len(column) + 1024:
+        return np.unique(column, return_inverse=True)[1].astype(np.int64)
+    used = np.zeros(high - low + 1, np.int64)
+    used[column - low] = 1
+    return (np.cumsum(used) - 1)[column - low]
 
 
 def concat(tables: Sequence[Table]) -> Table:
@@ -191,7 +211,7 @@ def concat(tables: Sequence[Table]) -> Table:
     return Table(
         paths=_concat_paths([table.paths for table in tables]),
         pids=np.concatenate([table.pids for table in tables]),
-        sources=np.concatenate([table.sources + at for table, at in zip(tables, starts, strict=True)]),
+        sources=_shifted([table.sources for table in tables], starts),
         source_names=tuple(names),
         notes=tuple(note for table in tables for note in table.notes),
         **columns,
@@ -204,10 +224,19 @@ def _offsets(sizes: Sequence[int]) -> list[int]:
 
 def _join(columns: Sequence[np.ndarray]) -> np.ndarray:
     """Concatenate after shifting each column past the numbers of those before it; -1 stays."""
-    starts = _offsets([int(column.max(initial=-1)) + 1 for column in columns])
-    return np.concatenate(
-        [np.where(column < 0, column, column + at) for column, at in zip(columns, starts, strict=True)]
-    )
+    return _shifted(columns, _offsets([int(column.max(initial=-1)) + 1 for column in columns]))
+
+
+def _shifted(columns: Sequence[np.ndarray], offsets: Sequence[int]) -> np.ndarray:
+    """Concatenate after adding each column's offset to its numbers from 0; no copy beside the result."""
+    joined = np.concatenate(columns)
+    start = 0
+    for column, offset in zip(columns, offsets, strict=True):
+        part = joined[start : start + len(column)]
+        if offset:
+            np.add(part, part.dtype.type(offset), out=part, where=part >= 0)
+        start += len(column)
+    return joined
 
 
 @dataclass(frozen=True)

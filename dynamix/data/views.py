@@ -184,11 +184,13 @@ def apply_one(image: Image, parameters: ViewParameters, index: int) -> Image:
 STATISTICS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "luperson": ((0.3525, 0.3106, 0.3140), (0.2660, 0.2522, 0.2505)),
+    "luperson_nl": ((0.3452, 0.3070, 0.3114), (0.2633, 0.2500, 0.2480)),
 }
 
 
 def normalize(images: ImageBatch, kind: str, dtype: torch.dtype = torch.float32) -> Float[Tensor, "B 3 H W"]:
-    """Levels 0-255 to (x / 255 - mean) / std; kind: imagenet or half, as the encoder was pre-trained."""
+    """Levels 0-255 to (x / 255 - mean) / std; kind: of STATISTICS, as the encoder was trained."""
     if kind not in STATISTICS:
         raise ValueError(f"unknown normalization {kind!r}; there are {', '.join(STATISTICS)}")
     mean, std = (torch.tensor(v, dtype=dtype, device=images.device).view(3, 1, 1) for v in STATISTICS[kind])

@@ -1,6 +1,12 @@
-"""Encoders: images (B, 3, H, W) to features (B, D), and the momentum encoder that follows one (Eq. 2)."""
+"""Encoders: images (B, 3, H, W) to features (B, D), their weights, and the momentum encoder (Eq. 2)."""
 
 from dynamix.encoders.build import Encoder, build
 from dynamix.encoders.momentum import decay_at, momentum_copy, update_momentum
+from dynamix.encoders.pretrained import Report, load_pretrained
+from dynamix.encoders.recognize import encoder_config
+from dynamix.encoders.weight_files import fingerprint
 
-__all__ = ["Encoder", "build", "decay_at", "momentum_copy", "update_momentum"]
+__all__ = [
+    "Encoder", "Report", "build", "decay_at", "encoder_config", "fingerprint", "load_pretrained",
+    "momentum_copy", "update_momentum",
+]  # fmt: skip

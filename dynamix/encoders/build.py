@@ -1,11 +1,13 @@
 """`build`: from the encoder's settings to a network with fixed initial weights."""
 
+from typing import get_args, get_type_hints
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dynamix import config as settings
-from dynamix.encoders import ibn, vit
+from dynamix.encoders import ibn, resnet_ibn, swin, vit
 from dynamix.encoders.neck import neck
 
 
@@ -56,4 +58,9 @@ def _body(config: settings.Encoder) -> nn.Module:
         return ibn.IBNNet(config.width, config.dim, config.image)
     if config.name == "hybrid":
         return ibn.Hybrid(config.width, config.dim, config.image)
-    raise ValueError(f"unknown encoder.name {config.name!r}: choose vit_base, vit_small, ibn_cnn or hybrid")
+    if config.name in resnet_ibn.NAMES:
+        return resnet_ibn.resnet(config.name, config.image, config.dim)
+    if config.name == "swin_base":
+        return swin.Swin(config.image, config.dim)
+    known = ", ".join(get_args(get_type_hints(settings.Encoder)["name"]))
+    raise ValueError(f"unknown encoder.name {config.name!r}: choose one of {known}")

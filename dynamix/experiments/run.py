@@ -22,11 +22,11 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from dynamix import checkpoint, data, evaluation, features, trainer
+from dynamix import checkpoint, data, evaluation, trainer
 from dynamix.config import Config, identity, to_json
-from dynamix.data import images as imagery
 from dynamix.data.mannequins import worlds
 from dynamix.data.table import Table
+from dynamix.experiments.datasets import Scored, score
 
 RESULT = "result.json"
 TEST_WORLDS = ("station", "hall")  # reported; whatever must be chosen is chosen on campus
@@ -51,19 +51,6 @@ class Spec:
         return f"{self.config.profile}-{identity(self.config)}-w{worlds.VERSION}{suffix}"
 
 
-def roots_of(names: Sequence[str], folder: Path | None, config: Config) -> dict[str, Path]:
-    """Where each dataset lies: in `folder`, or in the cache of the embedded benchmark."""
-    if folder is None:
-        unknown = [name for name in names if name not in worlds.NAMES]
-        if unknown:
-            raise ValueError(
-                f"{unknown[0]!r} is not a world of the embedded benchmark ({', '.join(worlds.NAMES)}): "
-                "say where the dataset lies with --data FOLDER"
-            )
-        return worlds.build(config.mannequins, worlds=tuple(names))
-    return {name: folder / name if (folder / name).is_dir() else folder for name in names}
-
-
 def training_table(spec: Spec, roots: dict[str, Path]) -> tuple[Table, np.ndarray]:
     """Rows to train on and their true identities (N,): −1 for junk; multi-camera rows by their label."""
     plaza = data.load("plaza", roots["plaza"], "train")
@@ -78,21 +65,6 @@ def training_table(spec: Spec, roots: dict[str, Path]) -> tuple[Table, np.ndarra
     if spec.labels == "truth":
         table = replace(table, labels=truth)
     return table, truth
-
-
-def score(
-    encoder: nn.Module, config: Config, root: Path, world: str, device: torch.device
-) -> evaluation.Scores:
-    """Rank-1, mAP and mINP of `encoder` on the query and gallery images of one world."""
-    sides = []
-    for split in ("query", "gallery"):
-        table = data.load(world, root, split)
-        images = imagery.Images.of(table, config.encoder.image, memory_gb=config.memory_gb)
-        chunks = imagery.chunks(images, np.arange(len(table)), 256, workers=config.workers)
-        rows = features.extract(encoder, chunks, device=device, normalization=config.encoder.normalization)
-        sides.append((features.gather(rows, len(table)), table))
-    (q, query), (g, gallery) = sides
-    return evaluation.evaluate(q, g, query.pids, gallery.pids, query.camids, gallery.camids)
 
 
 def score_all(
@@ -226,9 +198,9 @@ def _cpu_name() -> str:
         return platform.machine()
 
 
-def _plain(scores: evaluation.Scores) -> dict[str, float]:
+def _plain(found: Scored) -> dict[str, float]:
     return {
-        "rank1": float(scores.cmc[0]), "mAP": scores.mAP, "mINP": scores.mINP, "queries": scores.valid_queries
+        "rank1": found.rank1, "mAP": found.mAP, "mINP": found.mINP, "queries": found.valid_queries
     }  # fmt: skip
 
 

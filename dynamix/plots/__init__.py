@@ -9,9 +9,10 @@ from dynamix.plots.crops import mixed_batch, ranked_lists, sheet
 from dynamix.plots.curves import results_bars, similarity_histograms, training_curves
 from dynamix.plots.hero import hero
 from dynamix.plots.relabeling import relabeling
+from dynamix.plots.search import save_sheets, search_sheet
 from dynamix.plots.style import PALETTE, save, use_style
 
 __all__ = [
-    "PALETTE", "clips", "hero", "mixed_batch", "ranked_lists", "relabeling", "results_bars", "save", "sheet",
-    "similarity_histograms", "training_curves", "use_style",
+    "PALETTE", "clips", "hero", "mixed_batch", "ranked_lists", "relabeling", "results_bars", "save",
+    "save_sheets", "search_sheet", "sheet", "similarity_histograms", "training_curves", "use_style",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from tqdm.auto import tqdm
 
+from dynamix.data.mannequins.native import Files
 from dynamix.data.mannequins.plan import Plan
 from dynamix.data.mannequins.render import render
 from dynamix.data.mannequins.truth import SPLITS
@@ -54,6 +55,24 @@ def save_market(plan: Plan, folder: Path, blocks: Iterator[tuple[slice, list[byt
     for rows, images in blocks:
         for name, split, image in zip(plan.truth.names[rows], plan.truth.split[rows], images, strict=True):
             (homes[split] / str(name)).write_bytes(image)
+
+
+def save_files(files: Files, folder: Path, blocks: Iterator[tuple[slice, list[bytes]]]) -> None:
+    """Write images where `files` says; as PNG, of the very pixels of the JPEG, where it says so."""
+    for home in {str(Path(path).parent) for path in files.paths}:
+        (folder / home).mkdir(parents=True, exist_ok=True)
+    for rows, images in blocks:
+        for path, image in zip(files.paths[rows], images, strict=True):
+            (folder / path).write_bytes(_png(image) if path.endswith(".png") else image)
+    for name, text in files.texts.items():
+        (folder / name).write_text(text)
+
+
+def _png(jpeg: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(jpeg)) as image:
+        image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def save_lmdb(plan: Plan, folder: Path, blocks: Iterator[tuple[slice, list[bytes]]]) -> None:

@@ -4,6 +4,8 @@ plaza, campus, hall, station, studio: Market-1501's folders and names. A test pe
 up to two cameras, everything else is gallery, with a few distractors (0000) and junk boxes (-1) among it.
 videos: LUPerson-NL's LMDB and keys.pkl, single-camera clips under a tracker's noisy ids.
 Beside either lies truth.npz, which real single-camera data never has. The same settings give the same bytes.
+Written in layout "native" each world looks as the dataset it stands in for, see `native`; layout.json then
+says which.
 """
 
 import contextlib
@@ -13,21 +15,24 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from dynamix.config import Mannequins
-from dynamix.data.mannequins import layouts, plan
+from dynamix.data.mannequins import layouts, native, plan
 from dynamix.data.mannequins.plan import WORLDS
+from dynamix.data.mannequins.reader import LAYOUT
 from dynamix.data.mannequins.truth import TRUTH, Truth, ascending, truth
 
-__all__ = ["NAMES", "TRUTH", "VERSION", "WORLDS", "Truth", "build", "key", "truth", "write"]
+__all__ = ["LAYOUTS", "NAMES", "TRUTH", "VERSION", "WORLDS", "Truth", "build", "key", "truth", "write"]
 
 VERSION = 1  # raised when the drawn bytes change, so that cached worlds are not mistaken
 NAMES = tuple(WORLDS)
+LAYOUTS = ("market", "native")
 
 
 def build(
@@ -54,17 +59,23 @@ def write(
     out: Path,
     *,
     worlds: Sequence[str] = NAMES,
+    layout: str = "market",
     progress: bool = True,
     device: str = "cpu",
 ) -> dict[str, Path]:
-    """Draw worlds into plain folders `out/plaza`, ...; raises ValueError when one exists and is not empty."""
+    """Draw worlds into plain folders `out/plaza`, ...; layout "native": each as the dataset it stands in for.
+
+    Raises ValueError when a folder exists and is not empty, and on a world that its layout has no names for.
+    """
     _check(worlds)
+    if layout not in LAYOUTS:
+        raise ValueError(f"unknown layout {layout!r}; there are {', '.join(LAYOUTS)}")
     folders = {name: Path(out) / name for name in worlds}
     for folder in folders.values():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"{folder} exists and is not empty: remove it or choose another folder")
     for name, folder in folders.items():
-        _publish(name, config, folder, progress, device)
+        _publish(name, config, folder, progress, device, layout)
     return folders
 
 
@@ -114,16 +125,19 @@ def _lock(path: Path) -> Iterator[bool]:
             yield True  # closing the file, or the end of the process, unlocks
 
 
-def _publish(name: str, config: Mannequins, final: Path, progress: bool, device: str) -> None:
+def _publish(
+    name: str, config: Mannequins, final: Path, progress: bool, device: str, layout: str = "market"
+) -> None:
     """Draw a world beside `final`, then rename: `final` is complete or not there."""
     final.parent.mkdir(parents=True, exist_ok=True)
     folder = final.parent / f".{name}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
     folder.mkdir()
     try:
-        planned = plan.clips(config) if name == "videos" else plan.multi_camera(name, config)
+        planned, save = _planned(name, config, layout)
         with tqdm(total=len(planned.truth.names), desc=name, unit="img", disable=not progress) as bar:
-            save = layouts.save_lmdb if name == "videos" else layouts.save_market
-            save(planned, folder, layouts.drawn(planned, device, bar))
+            save(folder, layouts.drawn(planned, device, bar))
+        if layout == "native":
+            (folder / LAYOUT).write_text(json.dumps({"layout": native.STANDS_FOR[name]}) + "\n")
         np.savez(folder / TRUTH, **ascending(planned.truth))
         try:
             os.rename(folder, final)
@@ -132,3 +146,15 @@ def _publish(name: str, config: Mannequins, final: Path, progress: bool, device:
                 raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _planned(name: str, config: Mannequins, layout: str) -> tuple[plan.Plan, Callable[..., None]]:
+    """What to draw, and what writes it to a folder."""
+    if name == "videos":
+        planned = plan.clips(config)
+        return planned, partial(layouts.save_lmdb, planned)
+    planned = plan.multi_camera(name, config)
+    if layout == "market" or native.STANDS_FOR[name] == "market1501":
+        return planned, partial(layouts.save_market, planned)
+    files = native.files(name, planned)
+    return files.plan, partial(layouts.save_files, files)

@@ -1,0 +1,210 @@
+"""Datasets by name: where they lie, the table to train on, an encoder's scores on their query and gallery.
+
+A dataset is written NAME or NAME:SPLIT (`msmt17`, `market1501:all`); names and splits are `data.DATASETS`.
+"""
+
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dynamix import data, evaluation, features
+from dynamix.config import Config
+from dynamix.data import images as imagery
+from dynamix.data.mannequins import worlds
+from dynamix.data.table import Paths, Table, from_columns
+
+METRICS = ("rank1", "rank5", "rank10", "mAP", "mINP")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A split of a dataset."""
+
+    name: str
+    split: str = "train"
+
+    def __str__(self) -> str:
+        return self.name if self.split == "train" else f"{self.name}:{self.split}"
+
+
+def parts(texts: Iterable[str]) -> tuple[Part, ...]:
+    """`NAME` or `NAME:SPLIT`, commas between several. Raises ValueError on a name or split there is not."""
+    found = []
+    for text in ",".join(texts).split(","):
+        name, _, split = text.strip().partition(":")
+        if not name:
+            continue
+        known, split = data.dataset(name), split or "train"
+        if split not in known.splits:
+            raise ValueError(f"{name} has no split {split!r}: use {', '.join(known.splits)}")
+        found.append(Part(data.ALIASES.get(name, name), split))
+    return tuple(found)
+
+
+def roots_of(names: Iterable[str], folder: Path | None, config: Config) -> dict[str, Path]:
+    """Where each dataset lies: in `folder`, or in the cache of the embedded benchmark."""
+    names = tuple(dict.fromkeys(names))
+    if folder is None:
+        unknown = [name for name in names if name not in worlds.NAMES]
+        if unknown:
+            raise ValueError(
+                f"{unknown[0]!r} is not a world of the embedded benchmark ({', '.join(worlds.NAMES)}): "
+                "say where the dataset lies with --data FOLDER"
+            )
+        return worlds.build(config.mannequins, worlds=names)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}: give the one that holds the datasets with --data")
+    return {name: folder / name if (folder / name).is_dir() else folder for name in names}
+
+
+def training_table(
+    sources: Sequence[Part], single: Sequence[Part], roots: dict[str, Path], *, on_bad_image: str = "error"
+) -> Table:
+    """Multi-camera `sources` and `single`-camera ones, one table. Raises ValueError on mixed-up kinds."""
+    for group, wanted in ((sources, False), (single, True)):
+        for part in group:
+            if data.dataset(part.name).single_camera != wanted:
+                kind, option = ("multi", "--sources") if wanted else ("single", "--single")
+                raise ValueError(f"{part.name} is {kind}-camera data: give it with {option}")
+    return data.concat([
+        data.load(part.name, roots[part.name], part.split, on_bad_image=on_bad_image)
+        for part in (*sources, *single)
+    ])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores on one dataset, shares in [0, 1]; of several random divisions: their mean, each in `trials`."""
+
+    rank1: float
+    rank5: float
+    rank10: float
+    mAP: float
+    mINP: float
+    valid_queries: int
+    query: int  # images
+    gallery: int
+    note: str  # variant of the dataset, images skipped
+    trials: tuple[dict[str, float], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in result files."""
+        return asdict(self) | {"trials": list(self.trials)}
+
+
+def score(
+    encoder: nn.Module,
+    config: Config,
+    root: Path,
+    name: str,
+    device: torch.device,
+    *,
+    on_bad_image: str = "error",
+    progress: bool = False,
+) -> Scored:
+    """Rank-k, mAP and mINP of `encoder` on the query and gallery images of a dataset (Sec. 4.1).
+
+    prid, grid, viper and ilids: the mean of their ten divisions, every image embedded once.
+    """
+    dataset = data.dataset(name)
+    if "query" not in dataset.splits:
+        raise ValueError(f"{name} has no query and gallery images: it is training data")
+    sides = [
+        tuple(
+            data.load(name, root, split, on_bad_image=on_bad_image, split_id=trial)
+            for split in ("query", "gallery")
+        )
+        for trial in range(dataset.trials)
+    ]
+    paths, index = _distinct([table.paths for pair in sides for table in pair])
+    embedded, known = _embed(encoder, config, paths, device, on_bad_image, progress)
+    scores, at = [], 0
+    for query, gallery in sides:
+        q = index[at : at + len(query)]
+        g = index[at + len(query) : at + len(query) + len(gallery)]
+        at += len(query) + len(gallery)
+        scores.append(_evaluate(embedded, known, (query, q), (gallery, g)))
+    return _mean(scores, sides[0], int((~known).sum()))
+
+
+def variant(table: Table) -> str:
+    """Which variant of a dataset its query or gallery is, without saying which of the two."""
+    return re.sub(r"^(query|gallery)\b[:,]? ?", "", table.notes[0])
+
+
+def _distinct(several: Sequence[Paths]) -> tuple[Paths, np.ndarray]:
+    """Every path once, and which of them each row of the tables is, table after table."""
+    names = [path for paths in several for path in paths]
+    first = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return Paths.of(list(first)), np.fromiter((first[name] for name in names), np.int64, len(names))
+
+
+def _embed(
+    encoder: nn.Module,
+    config: Config,
+    paths: Paths,
+    device: torch.device,
+    on_bad_image: str,
+    progress: bool,
+) -> tuple[Tensor, np.ndarray]:
+    """Unit features (n, D), and which of the images could be read (n,)."""
+    none = np.zeros(len(paths), np.int64)
+    images = imagery.Images.of(
+        from_columns("", paths, none, camids=none), config.encoder.image, memory_gb=config.memory_gb,
+        on_bad_image=on_bad_image, progress=progress,
+    )  # fmt: skip
+    chunks = imagery.chunks(images, np.arange(len(paths)), 256, workers=config.workers)
+    found: Tensor | None = None
+    for rows, chunk in features.extract(
+        encoder, chunks, device=device, normalization=config.encoder.normalization
+    ):
+        found = chunk.new_zeros(len(paths), chunk.shape[1]) if found is None else found
+        found[rows] = chunk
+    if found is None:
+        raise ValueError("none of the query and gallery images can be read: see `dynamix check`")
+    known = np.ones(len(paths), bool)
+    known[list(images.skipped)] = False
+    return found, known
+
+
+def _evaluate(
+    embedded: Tensor, known: np.ndarray, query: tuple[Table, np.ndarray], gallery: tuple[Table, np.ndarray]
+) -> evaluation.Scores:
+    sides = []
+    for table, index in (query, gallery):
+        kept = known[index]
+        sides.append((embedded[index[kept]], table.select(kept)))
+    (q, asked), (g, searched) = sides
+    return evaluation.evaluate(q, g, asked.pids, searched.pids, asked.camids, searched.camids)
+
+
+def _mean(scores: Sequence[evaluation.Scores], first: Sequence[Table], skipped: int) -> Scored:
+    trials = tuple(
+        {
+            "rank1": float(one.cmc[0]),
+            "rank5": float(one.cmc[min(4, len(one.cmc) - 1)]),
+            "rank10": float(one.cmc[min(9, len(one.cmc) - 1)]),
+            "mAP": one.mAP,
+            "mINP": one.mINP,
+        }
+        for one in scores
+    )
+    means = {metric: statistics.mean(trial[metric] for trial in trials) for metric in METRICS}
+    notes = [note for note in dict.fromkeys(variant(table) for table in first) if note]
+    notes += [f"mean of {len(trials)} random divisions"] if len(trials) > 1 else []
+    notes += [f"{skipped} unreadable images skipped"] if skipped else []
+    return Scored(
+        **means,
+        valid_queries=scores[0].valid_queries,
+        query=len(first[0]),
+        gallery=len(first[1]),
+        note="; ".join(notes),
+        trials=trials if len(trials) > 1 else (),
+    )

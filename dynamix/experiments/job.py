@@ -1,0 +1,121 @@
+"""One training by the names of its datasets, as `dynamix train` runs it: table, training, scores, result.
+
+Every result says what was trained on and tested on in full: splits, variants, counts, weights, settings.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dynamix import checkpoint, data, trainer
+from dynamix.config import Config, identity, to_json
+from dynamix.data.table import Table
+from dynamix.experiments import datasets
+from dynamix.experiments.datasets import METRICS, Part, Scored
+from dynamix.experiments.run import RESULT, provenance, write
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to train on, what to test on, and with which settings."""
+
+    config: Config
+    sources: tuple[Part, ...]
+    single: tuple[Part, ...] = ()
+    targets: tuple[Part, ...] = ()
+    folder: Path | None = None  # holds the datasets; None: the embedded benchmark
+    weights: Path | None = None
+    allow_partial: bool = False
+    protocol: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the run's folder: profile, settings, sources."""
+        sources = "+".join(str(part).replace(":", "-") for part in (*self.sources, *self.single))
+        return f"{self.config.profile}-{identity(self.config)}-{sources}"
+
+    def roots(self) -> dict[str, Path]:
+        """Where every dataset of the job lies."""
+        names = [part.name for part in (*self.sources, *self.single, *self.targets)]
+        return datasets.roots_of(names, self.folder, self.config)
+
+    def table(self) -> Table:
+        """What it trains on."""
+        return datasets.training_table(
+            self.sources, self.single, self.roots(), on_bad_image=self.config.on_bad_image
+        )
+
+
+def train(job: Job, out: Path) -> dict[str, Any]:
+    """Train (or resume) in `out`, score on the targets, write `out/result.json` and return what it holds."""
+    table = job.table()
+    print("\n".join(describe(table)))
+    records = trainer.train(
+        job.config, table, out, weights=job.weights, allow_partial=job.allow_partial, progress=True
+    )
+    trainer.show(records, job.config)
+    scores = evaluate(out, job.targets, job.folder, on_bad_image=job.config.on_bad_image)
+    result = {
+        "protocol": job.protocol,
+        "trained_on": trained_on(table),
+        "scores": {name: found.as_dict() for name, found in scores.items()},
+        "weights": None if job.weights is None else job.weights.name,
+        "seconds": round(sum(line["seconds"] for line in _log(out)), 1),
+        "config": json.loads(to_json(job.config)),
+        "provenance": provenance(),
+    }
+    write(out / RESULT, result)
+    return result
+
+
+def evaluate(
+    run: Path, targets: tuple[Part, ...], folder: Path | None, *, on_bad_image: str = "error"
+) -> dict[str, Scored]:
+    """Scores of a trained run, or of a file of pretrained weights, printed as they come."""
+    if not targets:
+        return {}
+    encoder, config = checkpoint.load_encoder(run)
+    roots = datasets.roots_of([part.name for part in targets], folder, config)
+    for name in roots:
+        if "query" not in data.dataset(name).splits:
+            raise ValueError(f"{name} has no query and gallery images: it is training data")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder = encoder.to(device)
+    print(f"{'':16}  rank-1 rank-5 rank-10    mAP   mINP  queries  gallery")
+    found = {}
+    for name, root in roots.items():
+        found[name] = datasets.score(
+            encoder, config, root, name, device, on_bad_image=on_bad_image, progress=True
+        )
+        print(line(name, found[name]))
+    return found
+
+
+def line(name: str, scored: Scored) -> str:
+    """One target's scores for a terminal, percent."""
+    widths = dict(zip(METRICS, (7, 6, 7, 6, 6), strict=True))
+    percents = "".join(f" {getattr(scored, metric):{width}.1%}" for metric, width in widths.items())
+    return f"{name:16}{percents}  {scored.valid_queries:7,}  {scored.gallery:7,}  {scored.note}"
+
+
+def describe(table: Table) -> list[str]:
+    """One line per source: counts, split, variant."""
+    lines = []
+    for one in trained_on(table):
+        seen = f"{one['videos']:,} videos" if one["videos"] else f"{one['cameras']} cameras"
+        counts = f"{one['images']:>12,} images {one['pids']:>9,} pids  {seen:>14}"
+        lines.append(f"{one['source']:16}{counts}  {one['note']}")
+    return lines
+
+
+def trained_on(table: Table) -> list[dict[str, Any]]:
+    """Counts (paper Table 1), split and variant of every source."""
+    counts = data.statistics(table)
+    return [asdict(one) | {"note": note} for one, note in zip(counts, table.notes, strict=True)]
+
+
+def _log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in (out / trainer.LOG).read_text().splitlines()]

@@ -1,0 +1,214 @@
+"""`dynamix train --plan`: what a training would use, how many steps, how much memory and how much time.
+
+Time is measured on this machine in half a minute or so: a few steps of the very encoder and decoding of a few
+of the very images; nothing is written.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from dynamix import data, encoders
+from dynamix.config import Config
+from dynamix.data import images as imagery
+from dynamix.data.table import Table
+from dynamix.data.views import normalize
+from dynamix.experiments import job as jobs
+from dynamix.experiments.datasets import variant
+from dynamix.experiments.job import Job
+from dynamix.experiments.run import provenance
+from dynamix.methods.dynamix import VIEWS
+
+PROBE = 4  # images per measured step on a CPU, whose time goes with the number of images
+SLOW = 3.0  # seconds: a first call this long is measured well enough
+GB = 2**30
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a training costs here; seconds for one whole batch, images per second."""
+
+    step: float  # the encoder forward and backward, the momentum encoder forward
+    load: float  # reading a batch and making its views, with one loader process
+    embed: float  # images/s through the momentum encoder
+    read: float  # images/s from disk, with one loader process
+    memory: int  # bytes: networks, gradients, optimizer, centroids; on a GPU the measured peak of a step
+
+
+def plan(job: Job) -> list[str]:
+    """The dry run, as lines of text. Raises what the training itself would raise on its data."""
+    config, table = job.config, job.table()
+    data.check_trainable(table, config.batch)
+    cost = measure(config, table)
+    embedded = refreshed(table, config)
+    loaders = max(1, min(config.workers, torch.get_num_threads()))
+    in_memory = _decoded(table, config) <= config.memory_gb * GB
+    step = cost.step if in_memory else max(cost.step, cost.load / loaders)
+    refresh = embedded / (cost.embed if in_memory else min(cost.embed, cost.read * loaders))
+    first = len(table) / (cost.read * loaders) if in_memory else 0.0
+    total = first + config.epochs * (config.iterations * step + refresh)
+    return [
+        f"DynaMix, profile {config.profile}, seed {config.seed}"
+        + (f", {job.protocol}" if job.protocol else ""),
+        "",
+        "trains on",
+        *(f"  {line}" for line in jobs.describe(table)),
+        "tests on",
+        *(f"  {line}" for line in _targets(job)),
+        "",
+        f"encoder  {_encoder(job)}",
+        f"steps    {config.epochs} epochs x {config.iterations} = {config.epochs * config.iterations:,} of "
+        f"{config.batch.size} images ({_batch(config)})",
+        f"refresh  {embedded:,} images embedded at the start of each epoch (K = {config.ecm.K})",
+        f"memory   networks, optimizer, centroids {cost.memory / GB:.2f} GB; "
+        f"table {_bytes(table) / GB:.2f} GB; {_kept(table, config)}",
+        f"time     measured on {provenance()['device']}: a step {_seconds(cost.step)} "
+        f"(reading and augmenting its batch {_seconds(cost.load)} per loader, {loaders} of them), "
+        f"embedding {_rate(cost.embed)} images/s, reading {_rate(cost.read)} images/s per loader",
+        f"         about {_seconds(config.iterations * step + refresh)} an epoch, {_seconds(total)} in all",
+    ]
+
+
+def refreshed(table: Table, config: Config) -> int:
+    """Images embedded at the start of an epoch: all multi-camera ones, K of every single-camera PID."""
+    single = (table.videos >= 0) & (table.labels >= 0)
+    multi = int(((table.videos < 0) & (table.labels >= 0)).sum())
+    if config.batch.ids_single == 0:
+        return multi
+    counts = np.bincount(table.labels[single])
+    drawn = counts if config.ecm.K == "all" else np.minimum(counts, int(config.ecm.K))
+    return multi + int(drawn.sum())
+
+
+def measure(config: Config, table: Table) -> Cost:
+    """Time a few steps and a few batches; see `Cost`."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = np.unique(np.linspace(0, len(table) - 1, 2 * config.batch.size).astype(np.int64))
+    images = imagery.Images.of(table, config.encoder.image, memory_gb=0.0, on_bad_image=config.on_bad_image)
+    batch = np.resize(rows, config.batch.size)
+    load = _timed(
+        lambda: list(imagery.train_batches(images, [batch.tolist()], config.aug.views, seed=0, epoch=0))
+    )
+    read = _timed(lambda: list(imagery.chunks(images, rows, len(rows))))
+    step, embed, memory = _networks(config, device, _distinct(table))
+    return Cost(step, load, embed, len(rows) / read, memory)
+
+
+def _networks(config: Config, device: torch.device, pids: int) -> tuple[float, float, int]:
+    """Seconds a step, images/s embedded, bytes."""
+    encoder = encoders.build(config.encoder).to(device)
+    momentum = encoders.momentum_copy(encoder)
+    views, count = VIEWS[config.aug.views], config.batch.size
+    if device.type == "cpu":
+        count = min(PROBE, count)
+    shape = (count, 3, *config.encoder.image)
+    levels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    ready = normalize(levels.to(device), config.encoder.normalization)
+    bf16 = config.opt.amp == "bf16" or (config.opt.amp == "auto" and device.type == "cuda")
+
+    def step() -> None:
+        encoder.train()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = torch.stack([encoder(ready).square().mean() for _ in views.encoder]).sum()
+            with torch.no_grad():
+                for _ in views.momentum:
+                    momentum(ready)
+        encoder.zero_grad(set_to_none=True)
+        loss.backward()
+
+    def embed() -> None:
+        momentum.eval()
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            momentum(ready)
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds, rate = _timed(step, device) * config.batch.size / count, count / _timed(embed, device)
+    return seconds, rate, _memory(config, encoder, device, pids)
+
+
+def _memory(config: Config, encoder: nn.Module, device: torch.device, pids: int) -> int:
+    each = sum(parameter.numel() for parameter in encoder.parameters()) * 4
+    slots = 2 if config.opt.name in ("adam", "adamw") else 1
+    centroids = 2 * pids * config.encoder.dim * 4  # the memory and its sums
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) + slots * each + centroids
+    return (3 + slots) * each + centroids  # encoder, momentum encoder, gradients, optimizer
+
+
+def _timed(work: Callable[[], object], device: torch.device | None = None, least: float = 1.0) -> float:
+    """Seconds of one call: the median of a few after a first one, or that one where it is slow."""
+    took: list[float] = []
+    while len(took) < 3 or (sum(took[1:]) < least and len(took) < 10):
+        began = time.perf_counter()
+        work()
+        if device is not None and device.type == "cuda":
+            torch.cuda.synchronize(device)
+        took.append(time.perf_counter() - began)
+        if took[0] > SLOW:
+            return took[0]
+    return float(np.median(took[1:]))
+
+
+def _targets(job: Job) -> Iterator[str]:
+    if not job.targets:
+        yield "nothing: name --targets to have it scored"
+    roots = job.roots()
+    for part in job.targets:
+        query, gallery = (data.load(part.name, roots[part.name], split) for split in ("query", "gallery"))
+        trials = data.dataset(part.name).trials
+        yield (
+            f"{part.name:16}{len(query):>12,} queries {len(gallery):>8,} gallery images  {variant(query)}"
+            + (f", mean of {trials} divisions" if trials > 1 else "")
+        )
+
+
+def _encoder(job: Job) -> str:
+    settings = job.config.encoder
+    start = "from scratch" if job.weights is None else f"from {job.weights.name} ({settings.weights})"
+    size = f"{settings.image[0]} x {settings.image[1]}"
+    return f"{settings.name}, {settings.stem} stem, {size}, {settings.dim}-d, {start}"
+
+
+def _batch(config: Config) -> str:
+    batch = config.batch
+    return (
+        f"{batch.ids_multi} x {batch.images_multi} multi-camera, "
+        f"{batch.ids_single} x {batch.images_single} single-camera"
+    )
+
+
+def _kept(table: Table, config: Config) -> str:
+    size = _decoded(table, config)
+    if size <= config.memory_gb * GB:
+        return f"decoded images {size / GB:.2f} GB"
+    return f"images read from disk as needed ({size / GB:,.0f} GB decoded, memory_gb = {config.memory_gb:g})"
+
+
+def _decoded(table: Table, config: Config) -> int:
+    return len(table) * 3 * config.encoder.image[0] * config.encoder.image[1]
+
+
+def _bytes(table: Table) -> int:
+    columns = (table.pids, table.labels, table.camids, table.videos, table.sources)
+    paths = table.paths
+    return sum(array.nbytes for array in (*columns, paths.buffer, paths.starts, paths.lengths, paths.within))
+
+
+def _distinct(table: Table) -> int:
+    return len(np.unique(table.labels[(table.videos >= 0) & (table.labels >= 0)]))
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def _seconds(value: float) -> str:
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if value >= 2 * size:
+            return f"{value / size:,.1f} {unit}"
+    return f"{value:.1f} s" if value >= 1 else f"{1000 * value:.0f} ms"
