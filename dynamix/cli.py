@@ -60,6 +60,38 @@ class Worlds:
 
 
 @dataclass
+class Check:
+    """Say which datasets a folder holds, their counts beside the published ones, and what is wrong with them.
+
+    Exit code 1 when something is: a damaged, misnamed or duplicated image, a split that cannot be read or
+    scored, no dataset at all, or an incomplete copy. A split with at least half of its published images but
+    not all is incomplete; with fewer it is taken as a chosen subset.
+    """
+
+    root: Annotated[Path, tyro.conf.Positional]
+    """folder holding the datasets, or one dataset's own"""
+    deep: bool = False
+    """decode every image as well; else files are judged by their ends and compared by content"""
+    json: bool = False
+    """print JSON instead of the table: complete lists, for scripts"""
+    only: tuple[str, ...] = ()
+    """only these datasets, which must then be there"""
+
+    def __call__(self) -> None:
+        from dynamix.data.check import check
+
+        report = check(self.root, deep=self.deep, names=self.only or None)
+        if self.json:
+            from json import dumps
+
+            print(dumps(report.as_dict(), indent=1))
+        else:
+            print("\n".join(report.lines()))
+        if report.wrong:
+            sys.exit(1)
+
+
+@dataclass
 class Train:
     """Train an encoder on multi-camera datasets mixed with single-camera ones, then score it.
 
@@ -168,6 +200,7 @@ class Evaluate:
 COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": Demo,
     "worlds": Worlds,
+    "check": Check,
     "train": Train,
     "evaluate": Evaluate,
 }

@@ -180,9 +180,9 @@ class Batch:
 class Encoder:
     """Which encoder and what follows it."""
 
-    name: Literal[
-        "vit_base", "vit_small", "resnet50", "resnet50_ibn", "swin_base", "ibn_cnn", "hybrid"
-    ] = "vit_base"
+    name: Literal["vit_base", "vit_small", "resnet50", "resnet50_ibn", "swin_base", "ibn_cnn", "hybrid"] = (
+        "vit_base"
+    )
     image: tuple[int, int] = (256, 128)  # height, width
     dim: int = 768  # embedding size D
     width: int = 24  # first channels of the small IBN networks

@@ -95,7 +95,7 @@ class TestCounts:
 
     def test_a_small_subset_is_no_error(self, tmp_path, market):
         report = look(tmp_path)
-        assert not report.wrong and "8 (−12,928)" in text(report)
+        assert not report.wrong and "8 of 12,936 " in text(report)
         assert "fewer than half" in text(report)
 
     @pytest.mark.parametrize(
@@ -105,6 +105,13 @@ class TestCounts:
         as_published(train=Published(wanted, 4, 2))
         report = look(market)
         assert kinds(report) == ([kind] if kind else []) and report.wrong == bool(kind)
+
+    @pytest.mark.parametrize(
+        ("wanted", "shown"), [(8, "8 ✓"), (9, "8 of 9 (−1)"), (7, "8 of 7 (+1)"), (17, "8 of 17")]
+    )
+    def test_counts_stand_beside_the_published_ones(self, market, as_published, wanted, shown):
+        as_published(train=Published(wanted, 4, 2))
+        assert f" train {shown} 4 ✓ 2 ✓" in " ".join(text(look(market)).split())
 
     @pytest.mark.parametrize("wanted", [Published(8, 5, 2), Published(8, 4, 6), Published(8, 4, videos=3)])
     def test_all_images_with_other_pids_or_cameras_are_misread(self, market, as_published, wanted):
@@ -291,7 +298,7 @@ TRAIN = ((1, 0), (1, 1))
 
 class TestProtocol:
     def found(self, name="market1501", **parts):
-        return findings.protocol(name, tables_of(**parts), 0 if name == "market1501" else -1)
+        return findings.protocol(name, tables_of(**parts))
 
     def test_nothing(self):
         assert self.found(train=TRAIN, query=((2, 0), (3, 1)), gallery=((2, 1), (2, 0), (3, 0), (0, 0))) == []
@@ -311,11 +318,9 @@ class TestProtocol:
         assert problem.kind == "lonely" and problem.items == ("4", "9")
 
     def test_pids_in_train_and_test(self):
-        test = {"query": ((1, 0), (2, 0)), "gallery": ((1, 1), (2, 1), (0, 1))}
-        (problem,) = self.found(train=((1, 0), (0, 0), (5, 1)), **test)
-        assert problem.kind == "overlap" and problem.items == ("1",)  # 0 is a distractor
-        (problem,) = self.found("dukemtmc", train=((1, 0), (0, 0), (5, 1)), **test)
-        assert problem.items == ("0", "1")
+        test = {"query": ((1, 0), (2, 0)), "gallery": ((1, 1), (2, 1), (-1, 1))}
+        (problem,) = self.found(train=((1, 0), (5, 1), (-1, 0)), **test)
+        assert problem.kind == "overlap" and problem.items == ("1",)
         assert self.found("msmt17", train=((1, 0), (0, 0), (5, 1)), **test) == []  # numbered from 0 twice
 
 
@@ -412,9 +417,11 @@ class TestFinding:
         assert "plaza (Mannequins): plaza" in text(report) and "videos (Mannequins): videos" in text(report)
 
     @pytest.mark.parametrize(("folder", "name"), [("plaza", ["plaza"]), ("market1501", [])])
-    def test_a_world_is_never_called_by_a_real_name(self, tmp_path, world_roots, folder, name):
+    def test_a_world_is_never_called_by_a_real_name(self, tmp_path, world_roots, monkeypatch, folder, name):
         shutil.copytree(world_roots["plaza"], tmp_path / folder)
         assert [found.name for found in look(tmp_path / folder).datasets] == name
+        monkeypatch.chdir(tmp_path / folder)
+        assert [found.name for found in look(".").datasets] == name
 
     def test_worlds_in_the_layouts_they_stand_for(self, tmp_path):
         worlds.write(SMALL, tmp_path, worlds=("hall", "station", "studio"), layout="native", progress=False)
@@ -543,6 +550,15 @@ class TestAll:
         (tmp_path / "cuhk03-np" / "labeled" / "query").mkdir(parents=True)
         (tmp_path / "cuhk03-np" / "labeled" / "query" / "me.png").write_bytes(encoded(PNG))
         assert names(look(tmp_path))[1] == ("cuhk03_labeled", "cuhk03-np") and look(tmp_path).wrong
+
+    def test_msmt17_is_not_looked_at_again_as_its_merger(self, tmp_path):
+        entries = large.write_msmt17(tmp_path / "MSMT17")
+        first = next(entry.path for entry in entries if entry.split == "train")
+        (path,) = tmp_path.rglob(Path(first).name)
+        path.write_bytes(b"")
+        report = look(tmp_path)
+        assert [found.name for found in report.datasets] == ["msmt17", "msmt17_merged"]
+        assert kinds(report) == ["empty"]
 
     def test_raw_cuhk03_is_reported_where_it_lies(self, tmp_path, monkeypatch):
         monkeypatch.setenv("DYNAMIX_CACHE", str(tmp_path / "cache"))

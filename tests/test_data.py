@@ -12,6 +12,7 @@ from PIL import Image
 
 from dynamix.config import Batch
 from dynamix.data import images as imagery
+from dynamix.data import stores
 from dynamix.data.images import Images, batches, chunks, decode, train_batches
 from dynamix.data.table import Paths, Table, check_trainable, concat, from_columns, statistics
 
@@ -218,10 +219,16 @@ class TestDecode:
 
     def test_lmdb_is_opened_once_per_process(self, tmp_path, monkeypatch):
         write_lmdb(tmp_path, {"k": b""})
-        first = imagery._environment(str(tmp_path))
-        assert imagery._environment(str(tmp_path)) is first
+        first = stores.environment(str(tmp_path))
+        assert stores.environment(str(tmp_path)) is first
         monkeypatch.setattr(imagery.os, "getpid", lambda: -1)  # as after a fork
-        assert imagery._environment(str(tmp_path)) is not first
+        assert stores.environment(str(tmp_path)) is not first
+
+    def test_an_lmdb_under_two_names_is_one(self, tmp_path):
+        write_lmdb(tmp_path / "real", {"k": b""})
+        (tmp_path / "link").symlink_to(tmp_path / "real")
+        first = stores.environment(str(tmp_path / "real"))
+        assert stores.environment(str(tmp_path / "link")) is first
 
     def test_resize(self, tmp_path):
         table, levels = write_images(tmp_path, 1, size=(64, 128))

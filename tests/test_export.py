@@ -185,12 +185,19 @@ def test_timm_equals_the_encoder(name, tmp_path):
             found = again.eval()(normalize(images, config.encoder.normalization))
         assert torch.allclose(found, wanted, atol=1e-4) and not torch.allclose(found, 2 * wanted, atol=1e-4)
         assert again.num_features == config.encoder.dim and again.num_classes == 0
+        if theirs == "dynamix_encoder":
+            read = timm.data.resolve_model_data_config(again)
+            assert tuple(read["input_size"]) == (3, *config.encoder.image) and read["crop_mode"] == "squash"
+            constants = tuple(read["mean"]), tuple(read["std"])  # lists where they come from JSON
+            assert constants == STATISTICS[config.encoder.normalization]
 
 
 def test_a_plain_vit_is_timms_own(tmp_path):
     """No line of this package is needed to read it."""
     encoder, config = made(**KINDS["plain ViT"])
+    seed = torch.random.get_rng_state().clone()
     export.export_timm(encoder, config, tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), seed)
     images = torch.rand(2, 3, 32, 16)
     with torch.no_grad():
         torch.save({"images": images, "features": encoder(images)}, tmp_path / "example.pt")

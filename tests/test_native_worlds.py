@@ -134,11 +134,14 @@ def test_what_comes_back_is_what_was_planned(native, world):
         zip(split[kept], truth.identity[kept], truth.camera[kept], truth.azimuth[kept], strict=True)
     )
     found: Counter = Counter()
+    sizes = []
     for number, name in enumerate(splits_of(world)):
         table = data.load(world, native[world], name)
         columns = (known.of(table), table.camids, turned(native[world], table))
         found.update((number, *row) for row in zip(*columns, strict=True))
+        sizes.append(len(table))
     assert found == wanted
+    assert np.bincount(known.split).tolist() == sizes
     assert (
         len(known.names) == kept.sum() and (np.diff(np.unique(known.names, return_index=True)[1]) == 1).all()
     )
@@ -242,6 +245,8 @@ def test_lists_name_every_image_once(native):
         assert sorted(named) == images(root / folder)
     for entries in lists.values():
         assert all(int(path[:4]) == pid for path, pid in entries.items())
+    days = [{path.split("_")[3][:4] for path in images(root / folder)} for folder in ("train", "test")]
+    assert not days[0] & days[1]  # base names are unique although pids are not
 
 
 def test_a_few_training_images_are_in_the_validation_list(native):

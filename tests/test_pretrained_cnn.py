@@ -133,7 +133,7 @@ def test_bau_has_layers_without_weights(plain, tmp_path):
 def test_running_statistics_are_needed(plain, tmp_path):
     weights = {name: value for name, value in plain[0].items() if "running" not in name}
     torch.save(weights, tmp_path / "w.pth")
-    with pytest.raises(ValueError, match=r"fits 60% of the encoder.*missing body\.bn1\.running_mean"):
+    with pytest.raises(ValueError, match=r"fits 60\.0% of the encoder.*missing body\.bn1\.running_mean"):
         encoders.load_pretrained(published.emptied(resnet50()), tmp_path / "w.pth")
     counted = {name: value for name, value in plain[0].items() if "num_batches" not in name}
     torch.save(counted, tmp_path / "w.pth")
@@ -146,7 +146,7 @@ def test_elements_count_as_well_as_tensors(plain, tmp_path):
     large = sorted(plain[0], key=lambda name: plain[0][name].numel())[-12:]
     torch.save({k: v for k, v in plain[0].items() if k not in large}, tmp_path / "w.pth")
     encoder = published.emptied(resnet50())
-    with pytest.raises(ValueError, match="fits 31% of the encoder"):
+    with pytest.raises(ValueError, match=r"fits 30\.[5-9]% of the encoder"):
         encoders.load_pretrained(encoder, tmp_path / "w.pth")
     report = encoders.load_pretrained(encoder, tmp_path / "w.pth", allow_partial=True)
     by_tensors, by_elements = report.shares

@@ -151,7 +151,23 @@ class TestTree:
         again.mkdir()
         (tmp_path / "germany" / "berlin" / VIDEOS[0][2]).rename(again / VIDEOS[0][2])
         (tmp_path / "germany" / "bonn" / VIDEOS[0][2]).mkdir()  # sorts before munich, holds nothing
-        assert len(luperson_nl(tmp_path)) == len(entries) - 12
+        table = luperson_nl(tmp_path)
+        assert len(table) == len(entries) - 12 and not any("berlin" in path for path in table.paths)
+        (tmp_path / "germany" / "bonn" / VIDEOS[0][2] / "000000_0000001_00.jpg").write_bytes(b"")
+        table = luperson_nl(tmp_path)
+        assert len(table) == len(entries) - 11
+        assert table.notes[0].endswith(", 1 videos that lie in two cities taken once")
+
+    def test_folders_mean_nothing_to_names_that_tell_the_video(self, tmp_path):
+        entries = write_luperson_nl(tmp_path, "flat")
+        for number, entry in enumerate(entries):
+            part = tmp_path / "ab"[number % 2] / "images"
+            part.mkdir(parents=True, exist_ok=True)
+            (tmp_path / entry.path).rename(part / entry.path)
+        table = luperson_nl(tmp_path)
+        assert len(table) == 36 and table.pids.tolist() == [
+            entry.pid for entry in entries[::2] + entries[1::2]
+        ]
 
     def test_numbers_restart_in_each_video(self, tmp_path):
         for video in ("a/b/one", "a/b/two"):

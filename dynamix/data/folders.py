@@ -19,6 +19,14 @@ IMAGE = re.compile(r".*\.(?:jpg|jpeg|png|bmp)", re.IGNORECASE)
 CLUTTER = re.compile(r"\._.*|__MACOSX|Thumbs\.db|\.DS_Store", re.IGNORECASE)  # no part of any dataset
 
 
+class Skipped(UserWarning):
+    """Images left out; `problems` says of each why."""
+
+    def __init__(self, text: str, problems: Sequence[str]) -> None:
+        super().__init__(text)
+        self.problems = tuple(problems)
+
+
 @dataclass
 class Reading:
     """The rows a reader has found so far; rows it cannot use raise, or are counted (`on_bad_image`)."""
@@ -51,7 +59,7 @@ class Reading:
         """The multi-camera table of all rows; `note` says which part and variant of the dataset it is."""
         if self.problems:
             skipped = f"{self.source}: skipped {len(self.problems)} images, first: {self.problems[0]}"
-            warnings.warn(skipped, stacklevel=4)
+            warnings.warn(Skipped(skipped, self.problems), stacklevel=4)
             note += f", {len(self.problems)} images skipped"
         if not self.names:
             raise ValueError(
@@ -73,7 +81,8 @@ def home(source: str, root: str | Path, parents: Sequence[str], wanted: Sequence
             return root / parent
     usual = f" or in its {', '.join(parents)}" if parents else ""
     raise FileNotFoundError(
-        f"{source}: none of {', '.join(wanted)} in {root}{usual}; {found(root)}; give the folder that holds them"
+        f"{source}: none of {', '.join(wanted)} in {root}{usual}; {found(root)}; "
+        "give the folder that holds them"
     )
 
 

@@ -99,9 +99,6 @@ def decode(path: str) -> UInt8[Tensor, "3 H W"]:
     return torch.from_numpy(levels).permute(2, 0, 1).contiguous()
 
 
-_environment = stores.environment
-
-
 def _decode_all(images: Images, progress: bool) -> UInt8[Tensor, "N 3 H W"]:
     count = len(images)
     pixels = torch.zeros(count, 3, *images.size, dtype=torch.uint8)

@@ -32,7 +32,7 @@ def environment(folder: str) -> Any:
     Raises FileNotFoundError without data.mdb, ValueError when it is cut short or no LMDB.
     """
     with _opening:
-        return _held(folder)
+        return _held(os.path.realpath(folder))  # one LMDB under two names is still opened once
 
 
 def check(folder: str, count: int, keys: Sequence[str]) -> None:
@@ -41,8 +41,9 @@ def check(folder: str, count: int, keys: Sequence[str]) -> None:
     What was opened for it is closed again: processes forked later find nothing open.
     """
     with _opening:
-        before = _environments.get(folder)
-        opened = _held(folder)
+        real = os.path.realpath(folder)
+        before = _environments.get(real)
+        opened = _held(real)
         try:
             entries = opened.stat()["entries"]
             if entries < count:
@@ -57,8 +58,8 @@ def check(folder: str, count: int, keys: Sequence[str]) -> None:
                         "another build; give the one beside this LMDB"
                     )
         finally:
-            if _environments.get(folder) is not before:
-                _environments.pop(folder)[1].close()
+            if _environments.get(real) is not before:
+                _environments.pop(real)[1].close()
 
 
 def _get(opened: Any, folder: str, key: str) -> bytes | None:

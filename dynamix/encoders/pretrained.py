@@ -163,7 +163,7 @@ def _check_report(report: Report, given: layouts.Given, wanted: set[str], allow_
     """Refuse weights that fit too little of the encoder, and those of a network that does more than it."""
     if not report.matched or (report.matched_share < ENOUGH and not allow_partial):
         raise ValueError(
-            f"{report.path} ({report.family}) fits {report.matched_share:.0%} of the encoder, at least "
+            f"{report.path} ({report.family}) fits {report.matched_share:.1%} of the encoder, at least "
             f"{ENOUGH:.0%} are needed: missing {_some(report.missing)}; "
             f"unexpected {_some(report.unexpected)}; "
             "build the encoder that these weights are of, or accept a part of them (--allow-partial)"

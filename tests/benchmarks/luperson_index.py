@@ -38,11 +38,11 @@ MEASURE = """
 import json, resource, sys, time
 root, rows = sys.argv[1], int(sys.argv[2])
 {code}
-start = time.perf_counter()
+start = time.perf_counter(), time.process_time()
 run()
-seconds = time.perf_counter() - start
+seconds, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-print(json.dumps([seconds, peak]))
+print(json.dumps([seconds, cpu, peak]))
 """
 
 
@@ -68,13 +68,12 @@ def write(root: Path, rows: int) -> None:
             writing.put(name.encode(), b"jpeg", append=True)
 
 
-def measure(code: str, root: Path, rows: int, cache: Path) -> tuple[float, float]:
-    """Seconds of `run()` and the peak memory (GB of 2^30 bytes) of a fresh process with its imports."""
+def measure(code: str, root: Path, rows: int, cache: Path) -> list[float]:
+    """Seconds and CPU seconds of `run()`; the peak memory (2^30 bytes) of its process, torch included."""
     command = [sys.executable, "-c", MEASURE.format(code=code), str(root), str(rows)]
     env = os.environ | {"DYNAMIX_CACHE": str(cache)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    seconds, peak = json.loads(done.stdout)
-    return seconds, peak
+    return json.loads(done.stdout)
 
 
 def main() -> None:
@@ -91,12 +90,14 @@ def main() -> None:
         writer.start(), writer.join()
         assert writer.exitcode == 0, "the data could not be written"
         runs = {"pickle.load": PLAIN, "first opening": OPEN, "second": OPEN, "third": OPEN}
-        print(f"{given.rows:,} rows{'':>10} {'seconds':>8} {'ratio':>7} {'peak GB':>8} {'ratio':>7}")
-        base: tuple[float, float] | None = None
+        titles = ("seconds", "CPU s", "ratio", "peak GB", "ratio")
+        print(f"{f'{given.rows:,} rows':>24}", *(f"{title:>8}" for title in titles))
+        base: list[float] = []
         for name, code in runs.items():
-            seconds, peak = measure(code, root, given.rows, root / "cache")
-            base = base or (seconds, peak)
-            print(f"{name:>24} {seconds:>8.2f} {seconds / base[0]:>7.2f} {peak:>8.2f} {peak / base[1]:>7.2f}")
+            seconds, cpu, peak = found = measure(code, root, given.rows, root / "cache")
+            base = base or found
+            figures = (seconds, cpu, cpu / base[1], peak, peak / base[2])
+            print(f"{name:>24}", *(f"{figure:>8.2f}" for figure in figures))
     finally:
         shutil.rmtree(root)
 

@@ -77,7 +77,7 @@ def _found(copy: Copy, examined: dict[str, Examined], root: Path, deep: bool) ->
         *findings.damage(copy.tables, examined, str(root)),
         *findings.duplicates(copy.tables, examined, str(root)),
         *findings.counts(splits),
-        *findings.protocol(copy.layout, copy.tables, 0 if copy.layout in NOBODY else -1),
+        *findings.protocol(copy.layout, copy.tables),
     ]
     return Found(
         copy.name, folder, copy.name in DRAWN, splits, tuple(problems), _sampled(copy, examined, deep)

@@ -81,16 +81,13 @@ def counts(splits: Sequence[Split]) -> list[Problem]:
     return found
 
 
-def protocol(layout: str, tables: Mapping[str, Table], distractor: int) -> list[Problem]:
-    """Splits that do not fit together: pids in train and test, a test that no query can pass.
-
-    `distractor` is the pid of gallery images that are nobody's (-1: there are none).
-    """
+def protocol(layout: str, tables: Mapping[str, Table]) -> list[Problem]:
+    """Splits that do not fit together: pids in train and test, a test that no query can pass."""
     test = [tables[split] for split in ("query", "gallery") if split in tables]
     found = []
     if "train" in tables and test and layout not in SEPARATE_PIDS:
         both = np.intersect1d(tables["train"].pids, np.concatenate([table.pids for table in test]))
-        both = both[(both >= 0) & (both != distractor)]
+        both = both[both >= 0]  # distractors (pid 0) are in no training table
         if len(both):
             found.append(
                 Problem("overlap", f"{_number(len(both), 'pid')} in train and in the test set", _words(both))

@@ -161,11 +161,13 @@ def _cells(split: Split) -> list[tuple[str, str]]:
 
 
 def _beside(count: int, wanted: int | None) -> tuple[str, str]:
-    """A count and what it is beside the published one: nothing, equal, or the difference."""
+    """A count and, where there is a published one, that it is equal or the other, with a small difference."""
     if wanted is None:
         return (f"{count:,}" if count else "-"), ""
-    difference = f"({count - wanted:+,})".replace("-", "\N{MINUS SIGN}")
-    return f"{count:,}", "\N{CHECK MARK}" if count == wanted else difference
+    if count == wanted:
+        return f"{count:,}", "\N{CHECK MARK}"
+    difference = f" ({count - wanted:+,})".replace("-", "\N{MINUS SIGN}") if 2 * count >= wanted else ""
+    return f"{count:,}", f"of {wanted:,}{difference}"
 
 
 def _notes(split: Split) -> list[str]:

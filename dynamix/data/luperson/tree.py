@@ -43,11 +43,14 @@ def read(home: Path, refused: Refused) -> Index:
     The video is the first number of a file's name, else its folder; of a video that lies in two cities the
     first is read, as the dataset's converter does.
     """
-    parts, stamp = [], {}
+    parts, stamp, again = [], {}, 0
     for folder in _folders(home):
         stamp[folder.name] = folder.stamp
         part = _part(home, folder, refused) if folder.images else None
-        parts += [part] if part else []
+        if part and part.layout is IN_VIDEO and folder.again:
+            again += 1
+        elif part:
+            parts.append(part)
     if not parts:
         raise ValueError(
             f"no usable image below {home} ({refused.first}): extract the dataset's images there"
@@ -68,6 +71,8 @@ def read(home: Path, refused: Refused) -> Index:
         rows, their_pids = _matched(home / "keys.pkl", _keys(names, videos, parts[0].layout), refused)
         names, videos, within = names[rows], videos[rows], within[rows]
         pids, variant = (pids[rows], variant) if their_pids is None else (their_pids, "pids of keys.pkl")
+    if again:
+        variant += f", {again} videos that lie in two cities taken once"
     suffixes = np.tile(np.frombuffer(SUFFIX.encode(), np.uint8), (len(names), 1))
     paths = Paths.fixed_width(np.concatenate([names, suffixes], axis=1))
     folders = tuple("" if part.folder == "." else f"{part.folder}/" for part in parts)
@@ -80,6 +85,7 @@ class _Folder:
     name: str  # relative to home
     images: list[str]
     video: int  # from 1, in the order of the dataset's converter
+    again: bool  # there was a folder of this name, in another city
     stamp: list[int]
 
 
@@ -100,13 +106,12 @@ def _folders(home: Path) -> Iterator[_Folder]:
         images += sorted(each for each in others if IMAGE.fullmatch(each))  # no such name: refused later
         inner = [os.path.normpath(f"{name}/{each}") for each in others if (folder / each).is_dir()]
         waiting += sorted(inner, reverse=True)
-        if not inner and name != ".":
-            if os.path.basename(name) in seen:  # the same video in another city
-                images = []
-            else:
-                video += 1
-                seen.add(os.path.basename(name))
-        yield _Folder(name, images, video, stamp)
+        last = os.path.basename(name)
+        again = not inner and last in seen
+        if not inner and not again:
+            video += 1
+            seen.add(last)
+        yield _Folder(name, images, video, again, stamp)
 
 
 def _layout(name: str) -> Layout | None:
