@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 MODULES = ("config", "data", "encoders", "features", "similarity", "centroids", "relabeling", "sampling",
-           "losses", "methods", "checkpoint", "trainer", "evaluation", "plots", "experiments")  # fmt: skip
+           "losses", "methods", "checkpoint", "trainer", "evaluation", "retrieval", "export", "plots",
+           "experiments")  # fmt: skip
 PUBLIC = {
     "Config": "config", "CentroidsMemory": "centroids", "evaluate": "evaluation",
     "label_quality": "evaluation", "instance_loss": "losses", "augmentation_loss": "losses",

@@ -48,14 +48,16 @@ class Worlds:
     """sizes: tiny, mini or gpu"""
     worlds: tuple[str, ...] = ()
     """only these; default: all six"""
+    layout: Literal["market", "native"] = "market"
+    """native: each world as the dataset it stands in for (campus as DukeMTMC-reID, station as MSMT17, ...)"""
 
     def __call__(self) -> None:
         from dynamix.config import profile
         from dynamix.data.mannequins import worlds
 
-        for root in worlds.write(
-            profile(self.profile).mannequins, self.out, worlds=self.worlds or worlds.NAMES
-        ).values():
+        names = self.worlds or worlds.NAMES
+        settings = profile(self.profile).mannequins
+        for root in worlds.write(settings, self.out, worlds=names, layout=self.layout).values():
             print(root)
 
 
@@ -197,12 +199,80 @@ class Evaluate:
             print(f"kept: {self.json}")
 
 
+@dataclass
+class Search:
+    """Rank a folder of person crops by similarity to query images, with a trained encoder."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """folder of a run, its checkpoint file, or a file of pretrained weights (.pth, .safetensors)"""
+    gallery: Path | None = None
+    """folder of person crops, subfolders included; default: the embedded benchmark's station world"""
+    query: tuple[Path, ...] = ()
+    """images, or folders of images; default: five of station's queries"""
+    top: int = 10
+    """results per query"""
+    out: Path = Path("runs/search")
+    """where ranking.png and ranking.csv go"""
+    index: Path | None = None
+    """folder that keeps the gallery's features; used again while its images stay the same"""
+    sheets: int = 10
+    """pictures at most; ranking.csv holds every query"""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """skip: leave unreadable images of the gallery out and say how many"""
+
+    def __call__(self) -> None:
+        import torch
+
+        from dynamix import checkpoint, retrieval
+        from dynamix.plots.search import save_sheets
+
+        if (self.gallery is None) != (not self.query):
+            raise ValueError("give both --gallery FOLDER and --query IMAGE ..., or neither for the example")
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        encoder, config = checkpoint.load_encoder(self.run)
+        encoder, pids = encoder.to(device), None
+        if self.gallery is None:
+            folder, queries, pids = retrieval.example(config)
+        else:
+            folder, queries = self.gallery, retrieval.query_images(self.query)
+        gallery, how = retrieval.open_gallery(
+            encoder, config, folder, self.index, progress=True, on_bad_image=self.on_bad_image
+        )
+        left = f", {len(gallery.skipped):,} unreadable left out" if len(gallery.skipped) else ""
+        print(f"gallery: {len(gallery):,} images below {folder}{left}, {how}")
+        ranking = retrieval.rank(gallery, encoder, config, queries, self.top, device=device)
+        table = ranking.write(self.out / "ranking.csv")
+        pictures = save_sheets(ranking, config, self.out, pids, most=self.sheets)
+        print("\n".join([*ranking.lines(), *(f"look: {path}" for path in pictures), f"all results: {table}"]))
+
+
+@dataclass
+class Export:
+    """Write a trained encoder for use elsewhere: ONNX, and weights for timm; each is checked."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """folder of a run, its checkpoint file, or a file of pretrained weights (.pth, .safetensors)"""
+    out: Path
+    """folder to write encoder.onnx, model.safetensors and config.json into"""
+    formats: tuple[Literal["onnx", "timm"], ...] = ("onnx", "timm")
+    """onnx: images in [0, 1] to unit features; timm: normalized images to features"""
+
+    def __call__(self) -> None:
+        from dynamix import checkpoint, export
+
+        encoder, config = checkpoint.load_encoder(self.run)
+        for exported in export.export(encoder, config, self.out, self.formats):
+            print(exported)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": Demo,
     "worlds": Worlds,
     "check": Check,
     "train": Train,
     "evaluate": Evaluate,
+    "search": Search,
+    "export": Export,
 }
 
 
@@ -214,6 +284,7 @@ def main() -> None:
         prog="dynamix",
         description="DynaMix, reproduced. Add --debug to see an error's traceback.",
         args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
     )
     try:
         command()

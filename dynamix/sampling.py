@@ -180,6 +180,7 @@ def _require_ids(kind: str, asked: int, present: int) -> None:
     if present < asked:
         raise ValueError(
             f"batch.ids_{kind} asks for {asked} {kind}-camera identities, {present} are available: lower it"
+            + (", or dsm.min_images where identities have fewer images" if kind == "single" else "")
         )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from dynamix import checkpoint, cli, trainer
 from dynamix.config import change, tiny, to_json
 from dynamix.data.mannequins import worlds
-from dynamix.experiments.datasets import score
+from dynamix.experiments.datasets import METRICS, score
 
 
 def dynamix(*arguments, cache=None):
@@ -104,7 +105,8 @@ def test_help_is_quick():
 WRONG_USAGE = [
     (),
     ("fly",),
-    ("train",),
+    ("check",),
+    ("export", "runs/x"),
     ("train", "--epochs", "many", "--out", "x"),
     ("demo", "--profile", "huge"),
 ]
@@ -153,7 +155,13 @@ def test_debug_anywhere(call, tmp_path):
             ["tau_remove (0.7) exceeds"],
         ),
         (["train", "--out", "TMP/run", "--set", "rm.tau=1"], ["--set rm.tau=1", "section.field=value"]),
-        (["train", "--out", "TMP/run", "--sources", "mars"], ["'mars'", "--data"]),
+        (["train", "--out", "TMP/run", "--sources", "mars"], ["unknown dataset 'mars'", "plaza"]),
+        (["train", "--out", "TMP/run", "--sources", "market1501"], ["'market1501'", "--data"]),
+        (["train", "--out", "TMP/run", "--protocol", "x"], ["unknown protocol 'x'", "cross-msmt17-merged"]),
+        (["train", "--out", "TMP/run", "--weights", "TMP/w.pth"], ["TMP/w.pth"]),
+        (["check", "TMP/none"], ["TMP/none"]),
+        (["search", "TMP/none", "--gallery", "TMP/d"], ["--gallery", "--query"]),
+        (["export", "TMP/none", "--out", "TMP/run"], ["no checkpoint at", "TMP/none"]),
         (["train", "--out", "TMP/run", "--data", "TMP/none"], ["TMP/none"]),
         (
             ["train", "--out", "TMP/run", "--data", "TMP/none", "--sources", "mars"],
@@ -225,7 +233,7 @@ def test_worlds_refuse_to_overwrite(call, home):
 
 def test_train_says_what_it_did(home):
     shown = (home / "train.txt").read_text()
-    assert "plaza:" in shown and "videos:" in shown and "epoch 0: loss" in shown
+    assert "640 images" in shown and "40 videos" in shown and "epoch 0: loss" in shown
     assert "30/30" in shown and f"trained: {home / 'run'}" in shown
     assert {checkpoint.NAME, "config.json", trainer.LOG} <= names(home / "run")
     assert checkpoint.load(home / "run").config == change(tiny, epochs=1)
@@ -248,7 +256,7 @@ def test_train_refuses_a_folder_with_other_settings(call, home):
 def table_of(text):
     """World -> its numbers."""
     header, *lines = text.splitlines()
-    assert header.split() == ["rank-1", "mAP", "mINP", "queries"]
+    assert header.split() == ["rank-1", "rank-5", "rank-10", "mAP", "mINP", "queries", "gallery"]
     return {line.split()[0]: line.split()[1:] for line in lines}
 
 
@@ -258,8 +266,8 @@ def test_evaluate_prints_the_table(home):
     assert shown.returncode == 0, shown.stderr
     encoder, config = checkpoint.load_encoder(home / "run")
     scores = score(encoder, config, home / "data" / "hall", "hall", next(encoder.parameters()).device)
-    percents = [f"{value:.1%}" for value in (scores.rank1, scores.mAP, scores.mINP)]
-    assert table_of(shown.stdout) == {"hall": [*percents, str(scores.valid_queries)]}
+    percents = [f"{getattr(scores, metric):.1%}" for metric in METRICS]
+    assert table_of(shown.stdout) == {"hall": [*percents, str(scores.valid_queries), str(scores.gallery)]}
     assert (home / "cache" / worlds.key("hall", config.mannequins) / "hall").is_dir()
 
 
@@ -272,7 +280,7 @@ def test_evaluate_takes_the_checkpoint_file(call, home):
 
 def test_evaluate_unknown_targets(call, home):
     code, _, err = call("evaluate", home / "run", "--targets", "atlantis")
-    assert_one_line(code, err, "'atlantis'", "station", "--data")
+    assert_one_line(code, err, "unknown dataset 'atlantis'", "station")
     code, _, err = call("evaluate", home / "run", "--targets", "atlantis", "--data", home / "data")
     assert_one_line(code, err, "unknown dataset 'atlantis'")
     code, _, err = call("evaluate", home / "run", "--targets", "videos", "--data", home / "data")
@@ -306,6 +314,90 @@ def test_damaged_data(call, home, tmp_path):
     code, _, err = call("train", "--profile", "tiny", "--data", tmp_path, "--out", tmp_path / "run")
     assert code == 1 and "Traceback" not in err
     assert str(Path("videos") / "lmdb") in err.splitlines()[-1]
+
+
+def test_train_scores_its_targets(call, home, tmp_path):
+    options = ("--profile", "tiny", "--epochs", 1, "--set", "iterations=2", "--data", home / "data")
+    code, out, err = call("train", *options, "--targets", "hall", "--out", tmp_path / "run")
+    assert code == 0, err
+    assert "hall" in json.loads((tmp_path / "run" / "result.json").read_text())["scores"]
+    code, out, _ = call("train", *options, "--targets", "hall", "--plan", "--out", tmp_path / "other")
+    assert code == 0 and "1 epochs x 2 = 2 of 64 images" in out and not (tmp_path / "other").exists()
+
+
+def test_train_names_its_own_folder(call, home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ("--profile", "tiny", "--epochs", 1, "--set", "iterations=2", "--data", home / "data")
+    code, out, err = call("train", *options, "--single")
+    assert code == 0, err
+    (made,) = (tmp_path / "runs").iterdir()
+    assert made.name.startswith("tiny-") and made.name.endswith("-plaza") and str(made.name) in out
+
+
+def test_protocols_are_listed(call):
+    code, out, _ = call("train", "--protocol", "list")
+    assert code == 0 and "cross-msmt17-merged" in out and "Table 2b" in out
+
+
+def test_weights_choose_the_encoder(home):
+    """A run's checkpoint as weights: the encoder is built as the file needs it, whatever the profile."""
+    train = cli.Train(profile="gpu", weights=home / "run" / checkpoint.NAME)
+    job = train.job()
+    assert job.config.encoder.name == "ibn_cnn" and len(job.config.encoder.weights) == 16
+    assert job.config.profile == "gpu"
+
+
+def test_evaluate_keeps_the_scores(call, home, tmp_path):
+    kept = tmp_path / "scores.json"
+    code, out, _ = call(
+        "evaluate", home / "run", "--targets", "hall", "--data", home / "data", "--json", kept
+    )
+    result = json.loads(kept.read_text())
+    assert (
+        code == 0
+        and table_of(out.rpartition("kept")[0])["hall"][0] == f"{result['scores']['hall']['rank1']:.1%}"
+    )
+    assert result["provenance"]["torch"]
+
+
+def test_check_tells_right_from_wrong(call, home, tmp_path):
+    code, out, _ = call("check", home / "data")
+    assert code == 0 and "hall (Mannequins)" in out and "3 datasets, no problems" in out
+    code, out, _ = call("check", home / "data", "--json")
+    assert code == 0 and len(json.loads(out)["datasets"]) == 3
+    shutil.copytree(home / "data" / "hall", tmp_path / "hall")
+    victim = next((tmp_path / "hall" / "query").iterdir())
+    victim.write_bytes(b"")
+    code, out, _ = call("check", tmp_path)
+    assert code == 1 and victim.name in out
+
+
+def test_search_and_export_work_on_a_run(call, home, tmp_path):
+    gallery = home / "data" / "hall" / "bounding_box_test"
+    query = next((home / "data" / "hall" / "query").iterdir())
+    code, out, err = call(
+        "search",
+        home / "run",
+        "--gallery",
+        gallery,
+        "--query",
+        query,
+        "--top",
+        3,
+        "--out",
+        tmp_path / "found",
+    )
+    assert code == 0, err
+    assert names(tmp_path / "found") == {"ranking.png", "ranking.csv"}
+    assert len((tmp_path / "found" / "ranking.csv").read_text().splitlines()) == 4
+    code, out, err = call("export", home / "run", "--out", tmp_path / "model", "--formats", "timm")
+    assert code == 0, err
+    assert names(tmp_path / "model") == {"model.safetensors", "config.json"}
+    code, out, _ = call(
+        "evaluate", tmp_path / "model" / "model.safetensors", "--targets", "hall", "--data", home / "data"
+    )
+    whole = call("evaluate", home / "run", "--targets", "hall", "--data", home / "data")[1]
+    assert code == 0 and table_of(out) == table_of(whole)
 
 
 def test_no_single_camera_data():

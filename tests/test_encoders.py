@@ -275,6 +275,8 @@ def test_camera_cast_is_forgotten_by_the_instance_half():
             {"name": "swin_base", "dim": 512},
             r"\(64, 32\): swin_base needs whole windows, sides divisible by 224",
         ),
+        ({"name": "swin_base", "dim": 512, "image": (256, 224)}, "sides divisible by 224"),
+        ({"name": "swin_base", "dim": 512, "image": (224, 256)}, "sides divisible by 224"),
         ({"name": "swin_base", "dim": 512, "image": (448, 0)}, "sides divisible by 224"),
     ],
 )

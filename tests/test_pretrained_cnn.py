@@ -146,7 +146,7 @@ def test_elements_count_as_well_as_tensors(plain, tmp_path):
     large = sorted(plain[0], key=lambda name: plain[0][name].numel())[-12:]
     torch.save({k: v for k, v in plain[0].items() if k not in large}, tmp_path / "w.pth")
     encoder = published.emptied(resnet50())
-    with pytest.raises(ValueError, match=r"fits 30\.[5-9]% of the encoder"):
+    with pytest.raises(ValueError, match=r"fits 31\.3% of the encoder"):
         encoders.load_pretrained(encoder, tmp_path / "w.pth")
     report = encoders.load_pretrained(encoder, tmp_path / "w.pth", allow_partial=True)
     by_tensors, by_elements = report.shares

@@ -72,8 +72,8 @@ def test_published_layouts(layout, state, expected, tmp_path):
     write, words, as_is, fine_tuned = LAYOUTS[layout]
     torch.save(write(state), tmp_path / "w.pth")
     report = check(
-        tmp_path / "w.pth", expected, name="vit_small", dim=384, stem="patch", patch=16, neck="none",
-        normalization=fine_tuned, image=SIZE,
+        tmp_path / "w.pth", expected, base=replace(paper.encoder, neck="affine_free", stem="conv", patch=8),
+        name="vit_small", dim=384, stem="patch", patch=16, neck="none", normalization=fine_tuned, image=SIZE,
     )  # fmt: skip
     assert words in report.family and len(report.matched) == len(state) == 150
     assert not report.unexpected and not report.resized
@@ -283,6 +283,8 @@ class TestAnotherNetwork:
         self.refused(encoder, state | more, tmp_path, r"another network: it has blocks\.12\.")
         report = encoders.load_pretrained(encoder, tmp_path / "w.pth", allow_partial=True)
         assert report.matched_share == 1 and len(report.unexpected) == 12
+        with pytest.raises(ValueError, match="no encoder here"):
+            encoders.encoder_config(tmp_path / "w.pth", paper.encoder)
 
     def test_branches_of_transreid(self, state, encoder, tmp_path):
         """Local branches keep the last block for themselves: the network's own one was never trained."""

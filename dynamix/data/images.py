@@ -113,7 +113,7 @@ def _decode_all(images: Images, progress: bool) -> UInt8[Tensor, "N 3 H W"]:
         return problems
 
     found: dict[int, Exception] = {}
-    bar = tqdm(total=count, desc="decoding images", unit="image", disable=not progress)
+    bar = tqdm(total=count, desc="decoding images", unit="image", delay=2, disable=not progress)
     with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start, problems in enumerate(pool.map(fill, range(0, count, BLOCK))):
             found |= problems

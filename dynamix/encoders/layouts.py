@@ -120,7 +120,7 @@ def _vit_family(file: WeightFile) -> Family:
     tops = {name.split(".")[0] for name in names}
     source = "DINO training file, teacher" if "teacher" in file.trail else ""
     source = source or ("DINO training file, student" if "student" in file.trail else "")
-    end = f" ({source})" if source else ""
+    end = f"; {source}" if source else ""
     if "bn_neck" in tops:
         return Family("ViT fine-tuned for re-identification (BAU)", "imagenet", "imagenet")
     if tops & {"bottleneck", "classifier"}:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from dynamix import data, evaluation, features
 from dynamix.config import Config
@@ -20,6 +21,7 @@ from dynamix.data import images as imagery
 from dynamix.data.mannequins import worlds
 from dynamix.data.table import Paths, Table, from_columns
 
+CHUNK = 256  # images embedded at a time
 METRICS = ("rank1", "rank5", "rank10", "mAP", "mINP")
 
 
@@ -160,11 +162,14 @@ def _embed(
         from_columns("", paths, none, camids=none), config.encoder.image, memory_gb=config.memory_gb,
         on_bad_image=on_bad_image, progress=progress,
     )  # fmt: skip
-    chunks = imagery.chunks(images, np.arange(len(paths)), 256, workers=config.workers)
+    chunks = imagery.chunks(images, np.arange(len(paths)), CHUNK, workers=config.workers)
     found: Tensor | None = None
-    for rows, chunk in features.extract(
-        encoder, chunks, device=device, normalization=config.encoder.normalization
-    ):
+    extracted = features.extract(encoder, chunks, device=device, normalization=config.encoder.normalization)
+    bar = tqdm(
+        extracted, "embedding", -(-len(paths) // CHUNK), unit_scale=CHUNK, unit="image", delay=2,
+        disable=not progress, leave=False,
+    )  # fmt: skip
+    for rows, chunk in bar:
         found = chunk.new_zeros(len(paths), chunk.shape[1]) if found is None else found
         found[rows] = chunk
     if found is None:
