@@ -5,7 +5,7 @@ The modules, from the images to the tables (imports point down this list only):
 
     config        settings; the profiles tiny, mini, gpu, paper
     data          tables of images from real layouts, decoding, views; the embedded benchmark
-    encoders      the encoder, its momentum copy (Eq. 2)
+    encoders      the encoder, published weights for it, its momentum copy (Eq. 2)
     features      the encoder over rows, in chunks
     similarity    exact blocked search among centroids
     centroids     Efficient Centroids Module (Sec. 3.3, Eq. 3)
@@ -15,8 +15,10 @@ The modules, from the images to the tables (imports point down this list only):
     methods       one paper, one file: the epoch and the objective
     trainer       one loop for every method: a generator of records
     evaluation    CMC, mAP, mINP; pseudo-label quality
+    retrieval     a searchable gallery of person crops
+    export        ONNX, and weights that timm reads
     plots         every picture
-    experiments   runs, the demo
+    experiments   trainings by dataset name, protocols, runs, the demo
 
 Words: a *row* is an image's number in its table; *pid* the dataset's number of a person, *label* the
 training identity (-1 = ignored), *camid* the camera, *video* the clip of a single-camera image. *Query*

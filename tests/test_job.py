@@ -13,6 +13,7 @@ from dynamix.experiments import datasets, plan, protocols
 from dynamix.experiments import job as jobs
 from dynamix.experiments.datasets import Part, parts
 from dynamix.experiments.job import Job
+from tests.layouts.small import write_prid
 
 CPU = torch.device("cpu")
 
@@ -32,6 +33,20 @@ def job(small_config, folder):
         config=small_config, sources=parts(["plaza"]), single=parts(["videos"]), targets=parts(["hall"]),
         folder=folder,
     )  # fmt: skip
+
+
+def by_hand(encoder, config, name, root, **options):
+    """Scores from images decoded, resized and embedded one by one."""
+    sides = []
+    for split in ("query", "gallery"):
+        table = data.load(name, root, split, **options)
+        images = imagery.Images(table.paths, config.encoder.image)
+        with torch.no_grad():
+            rows = [encoder((images.load(row) / 255 - 0.5)[None] / 0.5) for row in range(len(table))]
+        sides += [torch.cat(rows), table]
+    q, query, g, gallery = sides
+    scores = evaluation.evaluate(q, g, query.pids, gallery.pids, query.camids, gallery.camids)
+    return scores, query, gallery
 
 
 class TestParts:
@@ -99,18 +114,23 @@ class TestScore:
     def test_equals_the_parts_put_together_by_hand(self, small_config, world_roots):
         encoder = encoders.build(small_config.encoder).eval()
         found = datasets.score(encoder, small_config, world_roots["hall"], "hall", CPU)
-        sides = []
-        for split in ("query", "gallery"):
-            table = data.load("hall", world_roots["hall"], split)
-            pixels = torch.stack([imagery.decode(path) for path in table.paths])
-            with torch.no_grad():
-                sides += [encoder((pixels / 255 - 0.5) / 0.5), table]
-        q, query, g, gallery = sides
-        expected = evaluation.evaluate(q, g, query.pids, gallery.pids, query.camids, gallery.camids)
+        expected, query, gallery = by_hand(encoder, small_config, "hall", world_roots["hall"])
         assert found.mAP == pytest.approx(expected.mAP, abs=1e-6)
         assert found.rank1 == pytest.approx(float(expected.cmc[0]))
         assert found.rank5 == pytest.approx(float(expected.cmc[4]))
         assert (found.query, found.gallery, found.trials) == (len(query), len(gallery), ())
+
+    def test_small_sets_are_the_mean_of_ten_divisions(self, small_config, tmp_path):
+        write_prid(tmp_path)
+        encoder = encoders.build(small_config.encoder).eval()
+        found = datasets.score(encoder, small_config, tmp_path, "prid", CPU)
+        assert len(found.trials) == 10 and "mean of 10 random divisions" in found.note
+        for split_id, trial in enumerate(found.trials):
+            expected = by_hand(encoder, small_config, "prid", tmp_path, split_id=split_id)[0]
+            assert trial["mAP"] == pytest.approx(expected.mAP, abs=1e-6)
+            assert trial["rank1"] == pytest.approx(float(expected.cmc[0]))
+        assert found.mAP == pytest.approx(np.mean([trial["mAP"] for trial in found.trials]))
+        assert "split 0" not in found.note and "12 of 200" in found.note
 
     def test_unreadable_images_are_counted(self, small_config, world_roots, tmp_path):
         hall = tmp_path / "hall"

@@ -113,7 +113,7 @@ def _decode_all(images: Images, progress: bool) -> UInt8[Tensor, "N 3 H W"]:
         return problems
 
     found: dict[int, Exception] = {}
-    bar = tqdm(total=count, desc="decoding images", unit="image", delay=2, disable=not progress)
+    bar = tqdm(total=count, desc="decoding images", unit="image", leave=False, disable=not progress)
     with bar, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start, problems in enumerate(pool.map(fill, range(0, count, BLOCK))):
             found |= problems
@@ -264,13 +264,19 @@ def _from_disk(steps: _Steps, workers: int) -> Iterator[_Prepared]:
     # A generator of its own: the loader draws a seed from it and must leave torch's global one alone.
     generator = torch.Generator().manual_seed(0)
     loader = DataLoader(
-        steps, batch_size=None, num_workers=min(workers, len(steps)), collate_fn=_as_is, generator=generator
-    )
+        steps, batch_size=None, num_workers=min(workers, len(steps), cores()), collate_fn=_as_is,
+        generator=generator,
+    )  # fmt: skip
     with warnings.catch_warnings():
         # Workers only decode, with no thread pool of their own: forking beside torch's threads is safe here.
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
         iterator = iter(loader)
     yield from iterator
+
+
+def cores() -> int:
+    """Cores this process may use: fewer than the machine's in a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _as_is(item: Any) -> Any:

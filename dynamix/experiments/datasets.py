@@ -203,7 +203,9 @@ def _mean(scores: Sequence[evaluation.Scores], first: Sequence[Table], skipped: 
     )
     means = {metric: statistics.mean(trial[metric] for trial in trials) for metric in METRICS}
     notes = [note for note in dict.fromkeys(variant(table) for table in first) if note]
-    notes += [f"mean of {len(trials)} random divisions"] if len(trials) > 1 else []
+    if len(trials) > 1:
+        notes = [re.sub(r"(official )?split 0(, )?", "", note) for note in notes]
+        notes = [*filter(None, dict.fromkeys(notes)), f"mean of {len(trials)} random divisions"]
     notes += [f"{skipped} unreadable images skipped"] if skipped else []
     return Scored(
         **means,

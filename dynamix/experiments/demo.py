@@ -71,6 +71,11 @@ def demo(
         for path in figures.of_results(config, found, roots, runs, out):
             print(f"look: {path}")
     print(f"\n{(time.perf_counter() - began) / 60:.1f} minutes; tables and pictures are in {out}/")
+    trained = [
+        runs / spec.key for spec in asked if spec.name.startswith("DynaMix") and spec.name not in failed
+    ]
+    if trained:
+        print(f"search with what was trained: dynamix search {trained[0]}   (also: evaluate, export)")
     if failed:
         raise RuntimeError("; ".join(f"run {name!r} failed: {why}" for name, why in failed.items()))
     return summary

@@ -98,7 +98,7 @@ def line(name: str, scored: Scored) -> str:
     """One target's scores for a terminal, percent."""
     widths = dict(zip(METRICS, (7, 6, 7, 6, 6), strict=True))
     percents = "".join(f" {getattr(scored, metric):{width}.1%}" for metric, width in widths.items())
-    return f"{name:16}{percents}  {scored.valid_queries:7,}  {scored.gallery:7,}  {scored.note}"
+    return f"{name:16}{percents}  {scored.valid_queries:7,}  {scored.gallery:7,}  {scored.note}".rstrip()
 
 
 def describe(table: Table) -> list[str]:

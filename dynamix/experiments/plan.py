@@ -24,7 +24,7 @@ from dynamix.experiments.run import provenance
 from dynamix.methods.dynamix import VIEWS
 
 PROBE = 4  # images per measured step on a CPU, whose time goes with the number of images
-SLOW = 3.0  # seconds: a first call this long is measured well enough
+SLOW = 10.0  # seconds: a first call this long is measured well enough
 GB = 2**30
 
 
@@ -45,7 +45,7 @@ def plan(job: Job) -> list[str]:
     data.check_trainable(table, config.batch)
     cost = measure(config, table)
     embedded = refreshed(table, config)
-    loaders = max(1, min(config.workers, torch.get_num_threads()))
+    loaders = max(1, min(config.workers, imagery.cores()))
     in_memory = _decoded(table, config) <= config.memory_gb * GB
     step = cost.step if in_memory else max(cost.step, cost.load / loaders)
     refresh = embedded / (cost.embed if in_memory else min(cost.embed, cost.read * loaders))
@@ -161,10 +161,9 @@ def _targets(job: Job) -> Iterator[str]:
     for part in job.targets:
         query, gallery = (data.load(part.name, roots[part.name], split) for split in ("query", "gallery"))
         trials = data.dataset(part.name).trials
-        yield (
-            f"{part.name:16}{len(query):>12,} queries {len(gallery):>8,} gallery images  {variant(query)}"
-            + (f", mean of {trials} divisions" if trials > 1 else "")
-        )
+        about = [variant(query), f"mean of {trials} divisions" if trials > 1 else ""]
+        counts = f"{part.name:16}{len(query):>12,} queries {len(gallery):>8,} gallery images"
+        yield f"{counts}  {', '.join(filter(None, about))}".rstrip()
 
 
 def _encoder(job: Job) -> str:

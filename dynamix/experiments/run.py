@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from dynamix import checkpoint, data, evaluation, trainer
 from dynamix.config import Config, identity, to_json
+from dynamix.data.images import cores
 from dynamix.data.mannequins import worlds
 from dynamix.data.table import Table
 from dynamix.experiments.datasets import Scored, score
@@ -147,7 +148,7 @@ def run_all(
 
     Longest first, so that the last core is not left alone with the longest run.
     """
-    jobs = jobs or max(1, min(len(specs), _cores()))
+    jobs = jobs or max(1, min(len(specs), cores()))
     order = sorted(specs, key=lambda s: -s.config.batch.size * s.config.epochs * s.config.iterations)
     context = get_context("spawn")
     with context.Manager() as manager:
@@ -202,11 +203,6 @@ def _plain(found: Scored) -> dict[str, float]:
     return {
         "rank1": found.rank1, "mAP": found.mAP, "mINP": found.mINP, "queries": found.valid_queries
     }  # fmt: skip
-
-
-def _cores() -> int:
-    """Cores this process may use: fewer than the machine's in a container."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _one_thread() -> None:
