@@ -339,6 +339,16 @@ def test_protocols_are_listed(call):
     assert code == 0 and "cross-msmt17-merged" in out and "Table 2b" in out
 
 
+def test_a_protocol_gives_what_is_not_given():
+    job = cli.Train(profile="tiny", protocol="cross-market1501").job()
+    assert [str(part) for part in job.sources] == ["market1501"] and job.protocol == "cross-market1501"
+    assert [part.name for part in job.targets] == ["cuhk03_detected", "msmt17"]
+    assert [part.name for part in job.single] == ["luperson_nl"]
+    job = cli.Train(profile="tiny", protocol="cross-market1501", targets=("dukemtmc",), single=()).job()
+    assert [part.name for part in job.targets] == ["dukemtmc"] and job.single == ()
+    assert job.config.batch.ids_single == 0
+
+
 def test_weights_choose_the_encoder(home):
     """A run's checkpoint as weights: the encoder is built as the file needs it, whatever the profile."""
     train = cli.Train(profile="gpu", weights=home / "run" / checkpoint.NAME)

@@ -1,5 +1,6 @@
 """Trainings by dataset names: parts, protocols, scores, plans and what stands in their results."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -33,6 +34,10 @@ def job(small_config, folder):
         config=small_config, sources=parts(["plaza"]), single=parts(["videos"]), targets=parts(["hall"]),
         folder=folder,
     )  # fmt: skip
+
+
+def config_of(name, dim):
+    return dataclasses.replace(paper.encoder, name=name, dim=dim)
 
 
 def by_hand(encoder, config, name, root, **options):
@@ -235,6 +240,17 @@ class TestWeights:
         with pytest.raises(ValueError, match="0123456789abcdef.*--weights"):
             next(trainer.train(config, mixed_table, tmp_path / "run"))
         assert not (tmp_path / "run").exists()
+
+    def test_published_weights_are_an_encoder_to_evaluate(self, tmp_path):
+        """Normalized as they were trained: a file with encoder_q is a MoCo ResNet-50 of LUPerson."""
+        network = encoders.build(config_of("resnet50", 2048)).eval()
+        held = {f"module.encoder_q.{k}": v for k, v in network.body.state_dict().items()}
+        torch.save({"state_dict": held}, tmp_path / "lup_moco_r50.pth")
+        encoder, config = checkpoint.load_encoder(tmp_path / "lup_moco_r50.pth")
+        assert (config.encoder.name, config.encoder.normalization) == ("resnet50", "luperson")
+        images = torch.randn(2, 3, 256, 128)
+        with torch.no_grad():
+            assert torch.allclose(encoder(images), network(images), atol=1e-5)
 
     def test_training_starts_from_a_run(self, small_config, mixed_table, tmp_path):
         """Weights of an own checkpoint; resuming needs the file no more, another file is another run."""

@@ -17,6 +17,7 @@ from dynamix import data
 from dynamix.data.small import grid, ilids, prid, splits, viper
 from dynamix.data.small.grid import train_lists
 from dynamix.data.table import Table
+from tests.layouts.large import write_market1501
 from tests.layouts.small import (
     VIPER_PEOPLE,
     grid_lists,
@@ -438,3 +439,12 @@ class TestGridLists:
         self.refused(tmp_path, "split 0 leaves 0 people on disk to train and 12 to test: copy all images")
         write_grid_lists(tmp_path, [list(range(1, 126))] * 10)
         self.refused(tmp_path, "leaves 12 people on disk to train and 0 to test")
+
+
+def test_split_id_is_for_the_small_sets(tmp_path):
+    write_market1501(tmp_path)
+    assert len(data.load("market1501", tmp_path, split_id=0)) > 0
+    with pytest.raises(ValueError, match="market1501 has split_id 0 to 0, got 3"):
+        data.load("market1501", tmp_path, split_id=3)
+    with pytest.raises(ValueError, match="prid has split_id 0 to 9, got 10"):
+        data.load("prid", tmp_path, split_id=10)
