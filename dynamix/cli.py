@@ -4,6 +4,7 @@ Every command has `--help`, one-line errors, and exit code 0 only on success.
 """
 
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,11 +163,11 @@ class Train:
         if self.weights is not None:
             config = change(config, encoder=encoders.encoder_config(self.weights, config.encoder))
             config = change(config, encoder__weights=encoders.fingerprint(self.weights))
-        config = override(config, self.set)
         if not parts(single):
             config = change(config, batch__ids_single=0)
+        config = override(config, self.set)
         return Job(
-            config=config, sources=parts(sources), single=parts(single), targets=parts(targets),
+            config=config, sources=parts(sources), single=parts(single), targets=parts(targets, tested=True),
             folder=self.data, weights=self.weights, allow_partial=self.allow_partial,
             protocol=self.protocol or "",
         )  # fmt: skip
@@ -192,7 +193,10 @@ class Evaluate:
         from dynamix.experiments.datasets import parts
         from dynamix.experiments.run import provenance, write
 
-        found = jobs.evaluate(self.run, parts(self.targets), self.data, on_bad_image=self.on_bad_image)
+        targets = parts(self.targets, tested=True)
+        if not targets:
+            raise ValueError("nothing to score on: name datasets with --targets")
+        found = jobs.evaluate(self.run, targets, self.data, on_bad_image=self.on_bad_image)
         if self.json is not None:
             scores = {name: scored.as_dict() for name, scored in found.items()}
             write(self.json, {"run": str(self.run), "scores": scores, "provenance": provenance()})
@@ -260,6 +264,10 @@ class Export:
     def __call__(self) -> None:
         from dynamix import checkpoint, export
 
+        if not self.formats:
+            raise ValueError("nothing to write: name onnx, timm or both with --formats")
+        if self.out.exists() and not self.out.is_dir():
+            raise ValueError(f"{self.out} is a file: name a folder with --out")
         encoder, config = checkpoint.load_encoder(self.run)
         for exported in export.export(encoder, config, self.out, self.formats):
             print(exported)
@@ -276,6 +284,11 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }
 
 
+def _say(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line, without the place in the code that it comes from."""
+    print(f"dynamix: {message}", file=sys.stderr)
+
+
 def main() -> None:
     """Entry point. Errors are one line; `--debug` anywhere shows the traceback."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
@@ -287,7 +300,9 @@ def main() -> None:
         config=(tyro.conf.FlagCreatePairsOff,),
     )
     try:
-        command()
+        with warnings.catch_warnings():
+            warnings.showwarning = _say
+            command()
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         if "--debug" in sys.argv:
             raise

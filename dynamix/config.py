@@ -263,7 +263,12 @@ def override(config: Config, texts: Sequence[str]) -> Config:
     for text in texts:
         name, mark, value = text.partition("=")
         known = _flat(config)
-        _require(bool(mark) and name in known, f"--set {text}: write section.field=value, as rm.tau_rel=0.6")
+        _require(bool(mark), f"--set {text}: write section.field=value, as rm.tau_rel=0.6")
+        near = [field for field in known if field.partition(".")[0] == name.partition(".")[0]] or list(known)
+        _require(
+            name in known,
+            f"--set {text}: no setting {name}; write section.field=value with one of {', '.join(near)}",
+        )
         try:
             parsed = ast.literal_eval(value)
         except (ValueError, SyntaxError):

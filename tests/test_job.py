@@ -14,6 +14,7 @@ from dynamix.experiments import datasets, plan, protocols
 from dynamix.experiments import job as jobs
 from dynamix.experiments.datasets import Part, parts
 from dynamix.experiments.job import Job
+from tests.layouts.large import write_market1501, write_msmt17
 from tests.layouts.small import write_prid
 
 CPU = torch.device("cpu")
@@ -268,3 +269,39 @@ class TestWeights:
             assert torch.equal(value, dict(last.momentum.named_parameters())[name]), name
         with pytest.raises(ValueError, match="other settings"):
             next(trainer.train(config, mixed_table, tmp_path / "second"))
+
+
+class TestRealData:
+    """Mistakes that would give numbers under a wrong name, or numbers that mean nothing."""
+
+    def test_a_world_is_not_looked_for_among_real_datasets(self, small_config, tmp_path, world_roots):
+        write_market1501(tmp_path / "Market-1501-v15.09.15")
+        with pytest.raises(FileNotFoundError, match="no Mannequins world 'station'.*--targets"):
+            datasets.roots_of(["station"], tmp_path, small_config)
+        alone = datasets.roots_of(["hall"], world_roots["hall"], small_config)
+        assert alone == {"hall": world_roots["hall"]}
+
+    def test_an_image_is_trained_on_once(self, small_config, tmp_path):
+        write_msmt17(tmp_path / "MSMT17_V1")
+        sources = parts(["msmt17", "msmt17_merged"])
+        roots = datasets.roots_of([part.name for part in sources], tmp_path, small_config)
+        with pytest.raises(ValueError, match="msmt17 and msmt17_merged both hold"):
+            datasets.training_table(sources, (), roots)
+
+    @pytest.mark.parametrize(
+        "source, target", [("market1501:all", "market1501"), ("msmt17_merged", "msmt17")]
+    )
+        "source, target", [("market1501:all", "market1501"), ("msmt17_merged", "msmt17")]
+    )
+    def test_nobody_trains_on_its_test(self, small_config, tmp_path, source, target):
+        write_market1501(tmp_path / "Market-1501-v15.09.15")
+        write_msmt17(tmp_path / "MSMT17_V1")
+        job = Job(config=small_config, sources=parts([source]), targets=parts([target]), folder=tmp_path)
+        with pytest.raises(ValueError, match=f"is a query image of the target {target}"):
+            job.table()
+        trained = Job(config=small_config, sources=parts([target]), targets=parts([target]), folder=tmp_path)
+        assert len(trained.table()) == 24
+
+    def test_a_target_has_no_split(self):
+        with pytest.raises(ValueError, match="write market1501 alone"):
+            parts(["market1501:all"], tested=True)

@@ -48,13 +48,13 @@ class TestMarket:
         assert all(os.path.isfile(path) for path in table.paths)
 
     def test_gallery_keeps_distractors_and_drops_junk(self, tmp_path):
-        table = market1501(write_market(tmp_path), "gallery")
+        table = market1501(write_market(tmp_path), "gallery", source="plaza")
         assert table.pids.tolist() == [0, 4, 1501]
         assert table.camids.tolist() == [0, 1, 11]  # a camera of two digits is read whole
         assert market1501(tmp_path, "query").pids.tolist() == [4]
 
     def test_all(self, tmp_path):
-        table = market1501(write_market(tmp_path), "all")
+        table = market1501(write_market(tmp_path), "all", source="plaza")
         assert table.pids.tolist() == [2, 2, 7, 4, 4, 1501]
         assert table.labels.tolist() == [0, 0, 2, 1, 1, 3]
 

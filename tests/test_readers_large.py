@@ -487,3 +487,45 @@ def test_bytes_that_are_no_image(tmp_path, name, content):
     with pytest.warns(UserWarning, match=f"skipped 1 unreadable images, first: .*{bad.name}"):
         images = Images.of(table, (32, 16), on_bad_image="skip")
     assert images.skipped == {row} and len(images) == 24
+
+
+class TestLinks:
+    """Links are files; one that leads nowhere is a row that cannot be read, never a row less."""
+
+    @pytest.mark.parametrize("target", ["gone.jpg", "loop"])
+    def test_a_broken_link_is_an_unreadable_image(self, tmp_path, target):
+        layouts.write_market1501(tmp_path)
+        victim = sorted((tmp_path / "query").iterdir())[0]
+        count = len(data.load("market1501", tmp_path, "query"))
+        victim.unlink()
+        victim.symlink_to(victim if target == "loop" else tmp_path / target)
+        table = data.load("market1501", tmp_path, "query")
+        assert len(table) == count
+        with pytest.raises((ValueError, OSError), match=victim.name):
+            Images.of(table, (32, 16))
+
+    def test_in_msmt17_too(self, tmp_path):
+        layouts.write_msmt17(tmp_path)
+        table = data.load("msmt17", tmp_path, "query")
+        victim = Path(table.paths[0])
+        victim.unlink()
+        victim.symlink_to(tmp_path / "gone.jpg")
+        assert len(data.load("msmt17", tmp_path, "query")) == len(table)
+
+    def test_links_that_work(self, tmp_path):
+        layouts.write_market1501(tmp_path / "real")
+        for folder in ("bounding_box_train", "query", "bounding_box_test"):
+            (tmp_path / "farm" / folder).mkdir(parents=True)
+            for path in (tmp_path / "real" / folder).iterdir():
+                (tmp_path / "farm" / folder / path.name).symlink_to(path)
+        tables = [data.load("market1501", tmp_path / name) for name in ("real", "farm")]
+        assert tables[0].pids.tolist() == tables[1].pids.tolist()
+
+
+@pytest.mark.parametrize("name", ["99999999999999999999999_c1s1_000451_03.jpg", "٣_c1s1_000451_03.jpg",
+                                  "0002_c7s1_000451_03.jpg"])  # fmt: skip
+def test_numbers_that_are_none(tmp_path, name):
+    layouts.write_market1501(tmp_path)
+    draw(tmp_path / "bounding_box_train" / name, 1, 1)
+    with pytest.raises(ValueError, match=f"{name}.*rename it or move it away"):
+        data.load("market1501", tmp_path)

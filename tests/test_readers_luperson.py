@@ -571,8 +571,9 @@ class TestIndex:
     def test_readers_do_not_mix(self, tmp_path, cached):
         some = [f"{row:05d}_000000_0000000_00" for row in range(3)]
         write(tmp_path, {"keys": some, "pids": [5, 5, 6]}, stored=some)
-        assert luperson(tmp_path).pids.tolist() == [0, 1, 2]
         assert luperson_nl(tmp_path).pids.tolist() == [5, 5, 6]
+        with pytest.raises(ValueError, match="luperson_nl"):  # what the other reader keeps is not taken
+            luperson(tmp_path)
 
     def test_a_changed_tree(self, tmp_path, cached, monkeypatch):
         tmp_path = tmp_path / "data"
@@ -721,3 +722,18 @@ class TestWorkers:
         assert (max(grown) < size / 10) is not copy, (
             f"{grown} of {size} bytes"
         )  # the copy shows the test sees
+
+
+def test_luperson_refuses_the_keys_of_luperson_nl(tmp_path):
+    write_luperson_nl(tmp_path)
+    with pytest.raises(ValueError, match="LUPerson-NL's keys.*read it as luperson_nl"):
+        data.load("luperson", tmp_path)
+
+
+def test_keys_nested_deeply_are_refused_in_one_line(tmp_path):
+    write_luperson_nl(tmp_path)
+    (tmp_path / "keys.pkl").write_bytes(b"]" * 5000 + b"a" * 4999 + b".")
+    for name in ("luperson_nl", "luperson"):
+        with pytest.raises(ValueError, match="keys.pkl") as caught:
+            data.load(name, tmp_path)
+        assert "\n" not in str(caught.value)

@@ -7,7 +7,7 @@ from dynamix.data import folders
 from dynamix.data.folders import Reading
 from dynamix.data.table import Table
 
-NAME = re.compile(r"(?P<pid>\d{1,4})_.*\.(?:png|jpg|jpeg|bmp)", re.IGNORECASE)
+NAME = re.compile(r"(?P<pid>\d{1,4})_.*\.(?:png|jpg|jpeg|bmp)", re.IGNORECASE | re.ASCII)
 PARENTS = ("Dataset", "cuhk02/Dataset", "cuhk02", "CUHK02/Dataset", "CUHK02")
 SPLITS = ("train", "query", "gallery", "all")
 PAIRS = range(1, 6)

@@ -8,7 +8,7 @@ from dynamix.data.folders import Reading
 from dynamix.data.table import Table
 
 # Matched against the base name only: a parent folder called 12_c3 must not change pid and camid.
-NAME = re.compile(r"(?P<pid>\d+)_c(?P<cam>\d+)_f\d+\.(?:jpg|jpeg|png)", re.IGNORECASE)
+NAME = re.compile(r"(?P<pid>\d+)_c(?P<cam>\d+)_f\d+\.(?:jpg|jpeg|png)", re.IGNORECASE | re.ASCII)
 CAMERAS = 8
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}

@@ -17,6 +17,7 @@ from dynamix.data.table import Paths, Table, from_columns
 
 IMAGE = re.compile(r".*\.(?:jpg|jpeg|png|bmp)", re.IGNORECASE)
 CLUTTER = re.compile(r"\._.*|__MACOSX|Thumbs\.db|\.DS_Store", re.IGNORECASE)  # no part of any dataset
+MOST = 2**53  # no dataset numbers people beyond what a float holds exactly
 
 
 class Skipped(UserWarning):
@@ -45,6 +46,9 @@ class Reading:
 
     def add(self, name: str, pid: int, camid: int) -> None:
         """A row: path relative to home, the dataset's own pid, camid from 0 (-1: not known)."""
+        if pid > MOST:
+            self.refuse(f"{self.home / name} has pid {pid}, which is too large: rename it or move it away")
+            return
         self.names.append(name)
         self.pids.append(pid)
         self.camids.append(camid)
@@ -96,11 +100,19 @@ def images(folder: Path, source: str, *, pattern: re.Pattern[str] = IMAGE) -> li
     names = sorted(
         entry.name
         for entry in os.scandir(folder)
-        if pattern.fullmatch(entry.name) and not CLUTTER.fullmatch(entry.name) and entry.is_file()
+        if pattern.fullmatch(entry.name) and not CLUTTER.fullmatch(entry.name) and is_file(entry)
     )
     if not names:
         raise ValueError(f"{source}: no .jpg or .png in {folder}; copy the dataset's images there")
     return names
+
+
+def is_file(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a file, or a link that leads nowhere: a row all the same, whose reading says so."""
+    try:
+        return entry.is_file() or (entry.is_symlink() and not entry.is_dir())
+    except OSError:  # a link to itself
+        return True
 
 
 def check_split(source: str, split: str, splits: Sequence[str]) -> None:

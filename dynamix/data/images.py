@@ -29,7 +29,7 @@ from dynamix.data.table import Paths, Table
 from dynamix.data.views import ViewParameters
 
 BLOCK = 256  # images per task of the decoding threads
-REMEDY = 'replace the file, or leave it out with on_bad_image="skip"'
+REMEDY = 'replace the file, or leave it out with on_bad_image="skip" (--on-bad-image=skip)'
 
 
 @dataclass(eq=False)

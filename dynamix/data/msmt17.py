@@ -12,10 +12,11 @@ from dynamix.data.table import Table
 
 # A listed path is `pid folder/base name`; the camera is the third number of the base name.
 LISTED = re.compile(
-    r"(?P<pid>\d+)/\d+_\d+_(?P<cam>\d+)_\d+(?:morning|noon|afternoon)_\d+_\d+(?:_ex)?\.jpe?g", re.IGNORECASE
+    r"(?P<pid>\d+)/\d+_\d+_(?P<cam>\d+)_\d+(?:morning|noon|afternoon)_\d+_\d+(?:_ex)?\.jpe?g",
+    re.IGNORECASE | re.ASCII,
 )
 # Cameras have up to two digits: reading one only would fold 10 to 15 into camera 1.
-MARKET_NAME = re.compile(r"(?P<pid>\d+)_c(?P<cam>\d+)_\d+\.jpe?g", re.IGNORECASE)
+MARKET_NAME = re.compile(r"(?P<pid>\d+)_c(?P<cam>\d+)_\d+\.jpe?g", re.IGNORECASE | re.ASCII)
 CAMERAS = 15
 
 SIDES = (("list_train", "list_val"), ("list_query", "list_gallery"))  # of either image folder
@@ -231,5 +232,5 @@ def _images_below(reading: Reading, folder: str) -> set[str]:
 
 def _images_in(folder: Path, prefix: str) -> Iterator[str]:
     for entry in os.scandir(folder):
-        if IMAGE.fullmatch(entry.name) and not CLUTTER.fullmatch(entry.name) and entry.is_file():
+        if IMAGE.fullmatch(entry.name) and not CLUTTER.fullmatch(entry.name) and folders.is_file(entry):
             yield prefix + entry.name

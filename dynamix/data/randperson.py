@@ -8,7 +8,9 @@ from dynamix.data import folders
 from dynamix.data.folders import Reading
 from dynamix.data.table import Table
 
-NAME = re.compile(r"(?P<pid>\d+)_s(?P<scene>\d+)_c(?P<cam>\d+)_f\d+\.(?:jpg|jpeg|png)", re.IGNORECASE)
+NAME = re.compile(
+    r"(?P<pid>\d+)_s(?P<scene>\d+)_c(?P<cam>\d+)_f\d+\.(?:jpg|jpeg|png)", re.IGNORECASE | re.ASCII
+)
 FIRST = (0, 2, 4, 6, 8, 9, 10, 12, 13, 14, 15)  # each scene's first camid; cameras are numbered per scene
 CAMERAS = 19
 

@@ -3,6 +3,7 @@
 A dataset is written NAME or NAME:SPLIT (`msmt17`, `market1501:all`); names and splits are `data.DATASETS`.
 """
 
+import itertools
 import re
 import statistics
 from collections.abc import Iterable, Sequence
@@ -36,8 +37,11 @@ class Part:
         return self.name if self.split == "train" else f"{self.name}:{self.split}"
 
 
-def parts(texts: Iterable[str]) -> tuple[Part, ...]:
-    """`NAME` or `NAME:SPLIT`, commas between several. Raises ValueError on a name or split there is not."""
+def parts(texts: Iterable[str], *, tested: bool = False) -> tuple[Part, ...]:
+    """`NAME` or `NAME:SPLIT`, commas between several; `tested` ones have no split to choose.
+
+    Raises ValueError on a name or split there is not.
+    """
     found = []
     for text in ",".join(texts).split(","):
         name, _, split = text.strip().partition(":")
@@ -46,6 +50,8 @@ def parts(texts: Iterable[str]) -> tuple[Part, ...]:
         known, split = data.dataset(name), split or "train"
         if split not in known.splits:
             raise ValueError(f"{name} has no split {split!r}: use {', '.join(known.splits)}")
+        if tested and ":" in text:
+            raise ValueError(f"{text}: a target is scored on its query and gallery; write {name} alone")
         found.append(Part(data.ALIASES.get(name, name), split))
     return tuple(found)
 
@@ -63,7 +69,19 @@ def roots_of(names: Iterable[str], folder: Path | None, config: Config) -> dict[
         return worlds.build(config.mannequins, worlds=names)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}: give the one that holds the datasets with --data")
-    return {name: folder / name if (folder / name).is_dir() else folder for name in names}
+    return {name: _root(name, folder) for name in names}
+
+
+def _root(name: str, folder: Path) -> Path:
+    if (folder / name).is_dir():
+        return folder / name
+    # A world is never looked for under a real dataset's folder name: its numbers would carry the wrong name.
+    if name in worlds.NAMES and not (folder / worlds.TRUTH).is_file():
+        raise FileNotFoundError(
+            f"no Mannequins world {name!r} in {folder}: name the datasets that lie there "
+            "(--sources, --single, --targets; `dynamix check` lists them)"
+        )
+    return folder
 
 
 def training_table(
@@ -75,10 +93,42 @@ def training_table(
             if data.dataset(part.name).single_camera != wanted:
                 kind, option = ("multi", "--sources") if wanted else ("single", "--single")
                 raise ValueError(f"{part.name} is {kind}-camera data: give it with {option}")
-    return data.concat([
+    tables = [
         data.load(part.name, roots[part.name], part.split, on_bad_image=on_bad_image)
         for part in (*sources, *single)
-    ])  # fmt: skip
+    ]
+    for number, table in enumerate(tables[: len(sources)]):
+        for other in tables[:number]:
+            if (shared := _shared(table, other)) is not None:
+                raise ValueError(
+                    f"{other.source_names[0]} and {table.source_names[0]} both hold {shared}: "
+                    "its person would be two identities; train on one of them"
+                )
+    return data.concat(tables)
+
+
+def refuse_leaks(
+    sources: Sequence[Part], targets: Sequence[Part], roots: dict[str, Path], *, on_bad_image: str = "error"
+) -> None:
+    """Raise ValueError when an image to be scored on is trained on: the score would say nothing."""
+    for part, target in itertools.product(sources, targets):
+        if roots[part.name] != roots[target.name] and part.name != target.name:
+            continue
+        table = data.load(part.name, roots[part.name], part.split, on_bad_image=on_bad_image)
+        for split in ("query", "gallery"):
+            tested = data.load(target.name, roots[target.name], split, on_bad_image=on_bad_image)
+            if (shared := _shared(table, tested)) is not None:
+                raise ValueError(
+                    f"{part} holds {shared}, which is a {split} image of the target {target.name}: "
+                    "train on another split, or test on another dataset"
+                )
+
+
+def _shared(one: Table, other: Table) -> str | None:
+    """An image of both tables."""
+    if not set(one.paths.folders) & set(other.paths.folders):
+        return None
+    return next(iter(set(one.paths) & set(other.paths)), None)
 
 
 @dataclass(frozen=True)
@@ -204,8 +254,9 @@ def _mean(scores: Sequence[evaluation.Scores], first: Sequence[Table], skipped: 
     means = {metric: statistics.mean(trial[metric] for trial in trials) for metric in METRICS}
     notes = [note for note in dict.fromkeys(variant(table) for table in first) if note]
     if len(trials) > 1:
-        notes = [re.sub(r"(official )?split 0(, )?", "", note) for note in notes]
-        notes = [*filter(None, dict.fromkeys(notes)), f"mean of {len(trials)} random divisions"]
+        said = dict.fromkeys(", ".join(notes).split(", "))  # query's and gallery's, each once
+        notes = [", ".join(word for word in said if word and not re.fullmatch(r"(official )?split 0", word))]
+        notes = [*filter(None, notes), f"mean of {len(trials)} random divisions"]
     notes += [f"{skipped} unreadable images skipped"] if skipped else []
     return Scored(
         **means,

@@ -43,10 +43,10 @@ class Job:
         return datasets.roots_of(names, self.folder, self.config)
 
     def table(self) -> Table:
-        """What it trains on."""
-        return datasets.training_table(
-            self.sources, self.single, self.roots(), on_bad_image=self.config.on_bad_image
-        )
+        """What it trains on. Raises ValueError when an image of a target is among it."""
+        skip, roots = self.config.on_bad_image, self.roots()
+        datasets.refuse_leaks(self.sources, self.targets, roots, on_bad_image=skip)
+        return datasets.training_table(self.sources, self.single, roots, on_bad_image=skip)
 
 
 def train(job: Job, out: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dynamix.data.cuhk03 import raw
 from dynamix.data.folders import Reading
 from dynamix.data.table import Table
 
-NAME = re.compile(r"(?P<pid>\d+)_c(?P<cam>[12])_\d+\.(?:png|jpg|jpeg)", re.IGNORECASE)
+NAME = re.compile(r"(?P<pid>\d+)_c(?P<cam>[12])_\d+\.(?:png|jpg|jpeg)", re.IGNORECASE | re.ASCII)
 VARIANTS = ("detected", "labeled")
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 PARENTS = (

@@ -1,5 +1,6 @@
 """LUPerson and LUPerson-NL: single-camera crops of street videos, ten million rows and more."""
 
+import re
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -117,6 +118,8 @@ def _build_nl(home: Path, refused: Refused) -> Index:
 def _build(home: Path, refused: Refused) -> Index:
     stamp = index.stamp(home, ["keys.pkl"])
     parsed, _ = listed(home / "keys.pkl", LUPERSON_KEY, slice(0, 3), refused, pids=False)
+    if re.fullmatch(r"\d{5}_\d{6}_\d{7}_\d{2}", parsed.paths()[0]):
+        raise ValueError(f"{home / 'keys.pkl'} lists LUPerson-NL's keys, {KEY}: read it as luperson_nl")
     videos = np.zeros(len(parsed), np.int64)
     for column in parsed.numbers.T:  # ranks keep the products small, however many digits there are
         number = ranks(column)

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from dynamix.data.table import Paths, constant
 MOST = 18  # digits of a number that int64 holds
 BLOCK = 100_000  # keys turned into bytes at a time: their Python strings are freed before the next
 ZERO, UNDERSCORE, NEWLINE = (np.uint8(ord(mark)) for mark in "0_\n")
+SHORT = reprlib.Repr()  # a key may be anything, nested a thousand deep
+SHORT.maxstring = 80
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -130,7 +133,8 @@ def listed(
     """The usable keys of a keys.pkl taken apart, and their pids; see `load` and `take_apart`."""
 
     def problem(key: Any, number: int) -> str:
-        return f"key {key!r} (number {number}) in {path} is not {layout.form}: build it as the converter does"
+        shown = SHORT.repr(key)
+        return f"key {shown} (number {number}) in {path} is not {layout.form}: build it as the converter does"
 
     keys, numbers = load(path, pids=pids)
     parsed = take_apart(keys, layout, fields, refused, problem)

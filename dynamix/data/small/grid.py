@@ -11,7 +11,7 @@ from dynamix.data.folders import Reading
 from dynamix.data.small import shots, splits
 from dynamix.data.table import Table
 
-NAME = re.compile(r"(?P<pid>\d{4})_(?P<cam>[1-8])_.+\.(?:jpeg|jpg|png|bmp)", re.IGNORECASE)
+NAME = re.compile(r"(?P<pid>\d{4})_(?P<cam>[1-8])_.+\.(?:jpeg|jpg|png|bmp)", re.IGNORECASE | re.ASCII)
 EXAMPLE = "0001_1_25004_107_32_106_221.jpeg (person, camera 1 to 8, ...)"
 PARENTS = ("grid/underground_reid", "underground_reid", "GRID/underground_reid", "GRID", "grid")
 LISTS = "features_and_partitions.mat"

@@ -10,7 +10,7 @@ from dynamix.data.table import Table
 
 # The last three digits number a person's images. They stand in for the camera, which no file tells: a query
 # and its match then never share a "camera", and nothing is removed from the gallery.
-NAME = re.compile(r"(?P<pid>\d{4})(?P<cam>(?!000)\d{3})\.(?:jpg|jpeg|png|bmp)", re.IGNORECASE)
+NAME = re.compile(r"(?P<pid>\d{4})(?P<cam>(?!000)\d{3})\.(?:jpg|jpeg|png|bmp)", re.IGNORECASE | re.ASCII)
 EXAMPLE = "0001001.jpg (person of four digits, image of three, from 1)"
 PARENTS = ("ilids/i-LIDS_Pedestrian", "i-LIDS_Pedestrian", "QMUL-iLIDS", "QMUL_iLIDS", "ilids")
 FOLDERS = ("Persons", "images")

@@ -8,7 +8,7 @@ from dynamix.data.folders import Reading
 from dynamix.data.small import shots, splits
 from dynamix.data.table import Table
 
-NAME = re.compile(r"person_(?P<pid>\d{4})\.(?:png|jpg|jpeg|bmp)", re.IGNORECASE)
+NAME = re.compile(r"person_(?P<pid>\d{4})\.(?:png|jpg|jpeg|bmp)", re.IGNORECASE | re.ASCII)
 EXAMPLE = "person_0001.png"
 PARENTS = ("prid2011/prid_2011", "prid2011", "prid_2011", "prid")
 SHARED = 200  # people 1 to 200 are the same in both cameras

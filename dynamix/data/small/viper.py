@@ -8,7 +8,7 @@ from dynamix.data.folders import Reading
 from dynamix.data.small import shots, splits
 from dynamix.data.table import Table
 
-NAME = re.compile(r"(?P<pid>\d{3})_\d{1,3}\.(?:bmp|png|jpg|jpeg)", re.IGNORECASE)
+NAME = re.compile(r"(?P<pid>\d{3})_\d{1,3}\.(?:bmp|png|jpg|jpeg)", re.IGNORECASE | re.ASCII)
 EXAMPLE = "000_45.bmp (person of three digits, angle)"
 PARENTS = ("viper/VIPeR", "VIPeR", "viper", "VIPeR.v1.0", "viper/VIPeR.v1.0")
 PUBLISHED = 632
