@@ -410,6 +410,29 @@ def test_search_and_export_work_on_a_run(call, home, tmp_path):
     assert code == 0 and table_of(out) == table_of(whole)
 
 
+def test_nothing_asked_is_an_error(call, home, tmp_path):
+    assert_one_line(*call("evaluate", home / "run", "--targets")[::2], "name datasets with --targets")
+    code, _, err = call("export", home / "run", "--out", tmp_path / "m", "--formats")
+    assert_one_line(code, err, "--formats")
+    (tmp_path / "file").write_text("")
+    code, _, err = call("export", home / "run", "--out", tmp_path / "file")
+    assert_one_line(code, err, tmp_path / "file", "name a folder with --out")
+
+
+def test_a_warning_is_one_line(home, tmp_path):
+    shutil.copytree(home / "data" / "hall", tmp_path / "hall")
+    victim = next((tmp_path / "hall" / "query").iterdir())
+    victim.write_bytes(b"no image")
+    shown = dynamix(
+        "evaluate", home / "run", "--targets", "hall", "--data", tmp_path, "--on-bad-image", "skip"
+    )
+    assert shown.returncode == 0
+    said = [line for line in shown.stderr.splitlines() if victim.name in line]
+    assert (
+        len(said) == 1 and said[0].startswith("dynamix: skipped 1 unreadable") and ".py:" not in shown.stderr
+    )
+
+
 def test_no_single_camera_data():
     import tyro
 

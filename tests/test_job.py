@@ -291,8 +291,6 @@ class TestRealData:
     @pytest.mark.parametrize(
         "source, target", [("market1501:all", "market1501"), ("msmt17_merged", "msmt17")]
     )
-        "source, target", [("market1501:all", "market1501"), ("msmt17_merged", "msmt17")]
-    )
     def test_nobody_trains_on_its_test(self, small_config, tmp_path, source, target):
         write_market1501(tmp_path / "Market-1501-v15.09.15")
         write_msmt17(tmp_path / "MSMT17_V1")
