@@ -357,6 +357,16 @@ def test_weights_choose_the_encoder(home):
     assert job.config.profile == "gpu"
 
 
+def test_training_says_what_matched_of_its_weights(call, home, tmp_path):
+    options = ("--profile", "tiny", "--epochs", 1, "--set", "iterations=2", "--data", home / "data")
+    weights = home / "run" / checkpoint.NAME
+    code, out, err = call("train", *options, "--weights", weights, "--out", tmp_path / "run")
+    assert code == 0, err
+    assert f"{weights}: " in out and "100.0 % of the values" in out
+    kept = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert kept["weights"] == checkpoint.NAME and len(kept["config"]["encoder"]["weights"]) == 16
+
+
 def test_evaluate_keeps_the_scores(call, home, tmp_path):
     kept = tmp_path / "scores.json"
     code, out, _ = call(

@@ -4,11 +4,13 @@ Every result says what was trained on and tested on in full: splits, variants, c
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 
 from dynamix import checkpoint, data, trainer
 from dynamix.config import Config, identity, to_json
@@ -56,7 +58,7 @@ def train(job: Job, out: Path) -> dict[str, Any]:
     records = trainer.train(
         job.config, table, out, weights=job.weights, allow_partial=job.allow_partial, progress=True
     )
-    trainer.show(records, job.config)
+    trainer.show(_with_weights_report(records, out), job.config)
     scores = evaluate(out, job.targets, job.folder, on_bad_image=job.config.on_bad_image)
     result = {
         "protocol": job.protocol,
@@ -69,6 +71,18 @@ def train(job: Job, out: Path) -> dict[str, Any]:
     }
     write(out / RESULT, result)
     return result
+
+
+def _with_weights_report(
+    records: Iterator[trainer.Step | trainer.Epoch], out: Path
+) -> Iterator[trainer.Step | trainer.Epoch]:
+    """The records; with the first of a new run, what matched of its pretrained weights is printed."""
+    said = (out / trainer.WEIGHTS).exists()
+    for record in records:
+        if not said and (out / trainer.WEIGHTS).exists():
+            tqdm.write((out / trainer.WEIGHTS).read_text().rstrip())
+        said = True
+        yield record
 
 
 def evaluate(
