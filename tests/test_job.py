@@ -243,12 +243,12 @@ class TestWeights:
         assert not (tmp_path / "run").exists()
 
     def test_published_weights_are_an_encoder_to_evaluate(self, tmp_path):
-        """Normalized as they were trained: a file with encoder_q is a MoCo ResNet-50 of LUPerson."""
-        network = encoders.build(config_of("resnet50", 2048)).eval()
-        held = {f"module.encoder_q.{k}": v for k, v in network.body.state_dict().items()}
-        torch.save({"state_dict": held}, tmp_path / "lup_moco_r50.pth")
-        encoder, config = checkpoint.load_encoder(tmp_path / "lup_moco_r50.pth")
-        assert (config.encoder.name, config.encoder.normalization) == ("resnet50", "luperson")
+        """Normalized as they were trained (DINO: ImageNet's), not as the papers fine-tune them (0.5)."""
+        network = encoders.build(config_of("vit_small", 384)).eval()
+        held = {f"backbone.{k}": v for k, v in network.body.state_dict().items()}
+        torch.save({"teacher": held, "student": {}, "epoch": 1}, tmp_path / "vit_small_lup.pth")
+        encoder, config = checkpoint.load_encoder(tmp_path / "vit_small_lup.pth")
+        assert (config.encoder.name, config.encoder.normalization) == ("vit_small", "imagenet")
         images = torch.randn(2, 3, 256, 128)
         with torch.no_grad():
             assert torch.allclose(encoder(images), network(images), atol=1e-5)
