@@ -11,7 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dynamix.similarity import unit
+from dynamix import distributed
+from dynamix.similarity import Prepared, unit
+from dynamix.similarity.exact import BLOCK, check_finite, working
 
 
 class CentroidsMemory:
@@ -38,6 +40,7 @@ class CentroidsMemory:
         self.videos = None if videos is None else videos[order].to(centroids.device, torch.int64)
         self.sums: Tensor | None = None
         self.counts: Tensor | None = None
+        self._searchable: tuple[Tensor, int, Prepared] | None = None
         repeated = self.labels[1:][self.labels[1:] == self.labels[:-1]]
         if len(repeated):
             raise ValueError(f"label {int(repeated[0])} has several centroids: pass each label once")
@@ -72,17 +75,35 @@ class CentroidsMemory:
         place = torch.searchsorted(self.labels, labels.contiguous()).clamp(max=len(self.labels) - 1)
         return torch.where(self.labels[place] == labels, place, -1)
 
+    def searchable(self) -> Prepared:
+        """The centroids ready to be searched, made once until they change; `release` frees what it holds."""
+        version = 0 if self.centroids.is_inference() else self.centroids._version
+        held = self._searchable
+        if held is None or held[0] is not self.centroids or held[1] != version:
+            held = self._searchable = (self.centroids, version, Prepared(self.centroids))
+        return held[2]
+
+    def release(self) -> None:
+        """Forget the codes that `searchable` made."""
+        self._searchable = None
+
     @torch.no_grad()
     def accumulate(self, features: Float[Tensor, "n D"], labels: Int[Tensor, " n"]) -> "CentroidsMemory":
         """Add features, as given, to the sums of their labels: the mean in Eq. 3.
 
-        Label -1 = ignored. The sums take O(P D) memory from the first call (even an empty one) to `apply`.
+        Label -1 = ignored. The sums take O(P D) memory from the first call (even an empty one) to `apply`;
+        those of half precision are of float32.
 
         Raises:
-            ValueError: a label that has no centroid.
+            ValueError: a label that has no centroid, D that disagree, features that are not finite.
         """
+        if features.shape[1] != self.centroids.shape[1]:
+            raise ValueError(
+                f"features have D = {features.shape[1]}, centroids D = {self.centroids.shape[1]}"
+            )
+        check_finite(features, "features")
         if self.sums is None or self.counts is None:
-            self.sums = torch.zeros_like(self.centroids)
+            self.sums = torch.zeros_like(self.centroids, dtype=working(self.centroids.dtype))
             self.counts = torch.zeros_like(self.labels)
         labels = labels.to(self.labels)
         used = labels >= 0
@@ -91,6 +112,15 @@ class CentroidsMemory:
             raise ValueError(f"label {int(labels[used][rows < 0][0])} is not in the memory")
         self.sums.index_add_(0, rows, features[used.to(features.device)].to(self.sums))
         self.counts.index_add_(0, rows, torch.ones_like(rows))
+        return self
+
+    def over_ranks(self) -> "CentroidsMemory":
+        """Add up what all ranks accumulated; every one must call it. Alone, nothing happens."""
+        if distributed.ranks() > 1:
+            self.accumulate(self.centroids[:0], self.labels[:0])  # a rank may have had no images
+            assert self.sums is not None and self.counts is not None
+            distributed.sum_(self.sums)
+            distributed.sum_(self.counts)
         return self
 
     @torch.no_grad()
@@ -103,10 +133,11 @@ class CentroidsMemory:
             raise ValueError(f"alpha weighs the old centroid and must lie in [0, 1], got {alpha}")
         if self.sums is None or self.counts is None:
             return self
-        rows = self.counts.nonzero()[:, 0]
-        mean = self.sums[rows] / self.counts[rows, None]
-        blended = alpha * self.centroids[rows] + (1 - alpha) * mean
-        self.centroids[rows] = unit(blended) if renorm else blended
+        self.release()
+        for rows in self.counts.nonzero()[:, 0].split(max(1, BLOCK // self.centroids.shape[1])):
+            mean = self.sums[rows] / self.counts[rows, None]
+            blended = alpha * self.centroids[rows] + (1 - alpha) * mean
+            self.centroids[rows] = (unit(blended) if renorm else blended).to(self.centroids)
         self.sums = self.counts = None
         return self
 
@@ -116,7 +147,6 @@ class CentroidsMemory:
         """Eq. 3 in one call: `accumulate` all features, then `apply`; in place."""
         return self.accumulate(features, labels).apply(alpha)
 
-    @torch.no_grad()
     def merged(
         self, mapping: Int[Tensor, " P"], counts: Int[Tensor, " P"] | Float[Tensor, " P"] | None = None
     ) -> "CentroidsMemory":
@@ -126,27 +156,36 @@ class CentroidsMemory:
         members weigh the same. A merged PID lives in its root's video (its first member's if the root
         has no row). What was accumulated and not yet applied is summed. This memory stays as it is.
         """
-        mapping = mapping.to(self.labels)
-        roots, group = mapping.unique(return_inverse=True)
-        weight = torch.ones_like(self.centroids[:, 0]) if counts is None else counts.to(self.centroids)
-        if (weight < 0).any():
-            raise ValueError(f"image counts must not be negative: row {int((weight < 0).nonzero()[0, 0])}")
-        total = weight.new_zeros(len(roots)).index_add_(0, group, weight)
-        weight = torch.where(total[group] > 0, weight, 1)
-        total = weight.new_zeros(len(roots)).index_add_(0, group, weight)
-        # Dividing first leaves an unmerged PID's centroid untouched to the last bit.
-        share = (weight / total[group])[:, None] * self.centroids
-        means = torch.zeros_like(self.centroids[: len(roots)]).index_add_(0, group, share)
+        return self._whole_copy().merge_(mapping, counts)
+
+    @torch.no_grad()
+    def merge_(
+        self, mapping: Int[Tensor, " P"], counts: Int[Tensor, " P"] | Float[Tensor, " P"] | None = None
+    ) -> "CentroidsMemory":
+        """`merged` in place: beyond the memory itself it takes only what the merged PIDs take."""
+        roots, group = mapping.to(self.labels).unique(return_inverse=True)
+        share = self._shares(group, len(roots), counts)
         first = torch.full_like(roots, len(self)).scatter_reduce(
             0, group, torch.arange(len(self), device=group.device), "amin"
         )
-        row = self.index_of(roots)
-        videos = None if self.videos is None else self.videos[torch.where(row >= 0, row, first)]
-        merged = CentroidsMemory(roots, means, videos)
-        if self.sums is not None and self.counts is not None:
-            merged.sums = torch.zeros_like(means).index_add_(0, group, self.sums)
-            merged.counts = torch.zeros_like(roots).index_add_(0, group, self.counts)
-        return merged
+        several = group.bincount(minlength=len(roots)) > 1
+        members = several[group].nonzero()[:, 0]
+        place = several.cumsum(0)[group[members]] - 1  # of each member's group among those of several
+        for table, weight in ((self.centroids, share), (self.sums, None), (self.counts, None)):
+            if table is not None:  # groups of one stay untouched to the last bit
+                table[first[several]] = _totals(table, members, place, int(several.sum()), weight)
+        root_row = self.index_of(roots)
+        return self._keep(first, roots, torch.where(root_row >= 0, root_row, first))
+
+    def _shares(self, group: Int[Tensor, " P"], groups: int, counts: Tensor | None) -> Float[Tensor, " P"]:
+        """What each centroid weighs in its group's mean."""
+        weight = torch.ones_like(self.centroids[:, 0]) if counts is None else counts.to(self.centroids)
+        if (weight < 0).any():
+            raise ValueError(f"image counts must not be negative: row {int((weight < 0).nonzero()[0, 0])}")
+        total = weight.new_zeros(groups).index_add_(0, group, weight)
+        weight = torch.where(total[group] > 0, weight, 1)
+        total = weight.new_zeros(groups).index_add_(0, group, weight)
+        return weight / total[group]
 
     def select(self, labels: Int[Tensor, " n"]) -> "CentroidsMemory":
         """Only the listed PIDs, those that still own images (Sec. 3.2), with what was accumulated for them.
@@ -154,15 +193,58 @@ class CentroidsMemory:
         Raises:
             ValueError: a label that has no centroid.
         """
+        return self._whole_copy().select_(labels)
+
+    @torch.no_grad()
+    def select_(self, labels: Int[Tensor, " n"]) -> "CentroidsMemory":
+        """`select` in place, without a second copy of the centroids."""
         wanted = labels.to(self.labels).unique()
         rows = self.index_of(wanted)
         if (rows < 0).any():
             raise ValueError(f"label {int(wanted[rows < 0][0])} is not in the memory")
-        videos = None if self.videos is None else self.videos[rows]
-        chosen = CentroidsMemory(wanted, self.centroids[rows], videos)
+        return self._keep(rows, wanted, rows)
+
+    def _whole_copy(self) -> "CentroidsMemory":
+        copy = self.copy()
         if self.sums is not None and self.counts is not None:
-            chosen.sums, chosen.counts = self.sums[rows], self.counts[rows]
-        return chosen
+            copy.sums, copy.counts = self.sums.clone(), self.counts.clone()
+        return copy
+
+    def _keep(
+        self, rows: Int[Tensor, " p"], labels: Int[Tensor, " p"], video_rows: Int[Tensor, " p"]
+    ) -> "CentroidsMemory":
+        """These rows under these labels, and the videos of `video_rows`."""
+        self.release()
+        self.labels = labels
+        self.videos = None if self.videos is None else self.videos[video_rows]
+        self.centroids = _compact(self.centroids, rows)
+        if self.sums is not None and self.counts is not None:
+            self.sums, self.counts = _compact(self.sums, rows), self.counts[rows]
+        return self
+
+
+def _totals(
+    table: Tensor, members: Int[Tensor, " n"], group: Int[Tensor, " n"], groups: int, weight: Tensor | None
+) -> Tensor:
+    """Sums of some rows by group, a block at a time; weighted first, as a mean's rounding is smaller then."""
+    totals = torch.zeros((groups, *table.shape[1:]), dtype=table.dtype, device=table.device)
+    step = max(1, BLOCK // max(1, table[:1].numel()))
+    for rows, to in zip(members.split(step), group.split(step), strict=True):
+        totals.index_add_(0, to, table[rows] if weight is None else weight[rows, None] * table[rows])
+    return totals
+
+
+def _compact(table: Float[Tensor, "P D"], rows: Int[Tensor, " p"]) -> Float[Tensor, "p D"]:
+    """`table[rows]`; where the rows ascend in the storage of `table`, which is then spent."""
+    if len(rows) == len(table) and bool((rows[1:] > rows[:-1]).all()):
+        return table
+    if not (rows[1:] > rows[:-1]).all():
+        return table[rows]
+    step = max(1, BLOCK // table.shape[1])
+    for start in range(0, len(rows), step):  # a row never lies before its new place
+        moved = rows[start : start + step]
+        table[start : start + len(moved)] = table[moved]
+    return table[: len(rows)]
 
 
 @dataclass(frozen=True)
@@ -204,9 +286,24 @@ def multi_centroids(
         counts += np.bincount(pair, minlength=len(pairs))
         at = torch.from_numpy(pair).to(features.device)
         sums.index_add_(0, at, features[torch.from_numpy(used).to(features.device)])
+    sums, counts = _over_ranks(sums, counts)  # each rank has seen its own chunks, some perhaps none
     if sums is None or not counts.any():
         raise ValueError("no multi-camera features: the chunks held no labeled row")
     return _finished(pairs, counts, sums, count)
+
+
+def _over_ranks(
+    sums: Float[Tensor, "M D"] | None, counts: Int[np.ndarray, " M"]
+) -> tuple[Float[Tensor, "M D"] | None, Int[np.ndarray, " M"]]:
+    if distributed.ranks() == 1:
+        return sums, counts
+    known = distributed.everyone(None if sums is None else (sums.shape[1], sums.dtype))
+    shape = next((each for each in known if each is not None), None)
+    if shape is None:
+        return None, counts
+    if sums is None:
+        sums = torch.zeros(len(counts), shape[0], dtype=shape[1], device=distributed.device())
+    return distributed.sum_(sums), distributed.sum_(torch.from_numpy(counts)).numpy()
 
 
 def _finished(

@@ -1,4 +1,4 @@
-"""`dynamix demo | worlds | check | train | evaluate | search | export`.
+"""`dynamix demo | worlds | check | train | evaluate | search | export | bench`.
 
 Every command has `--help`, one-line errors, and exit code 0 only on success.
 """
@@ -98,6 +98,7 @@ class Check:
 class Train:
     """Train an encoder on multi-camera datasets mixed with single-camera ones, then score it.
 
+    On several GPUs or machines: torchrun --nproc-per-node N -m dynamix train ...
     A dataset is written NAME or NAME:SPLIT, several with commas or spaces: --sources market1501 msmt17:all.
     """
 
@@ -142,8 +143,8 @@ class Train:
             print("\n".join(plan(job)))
             return
         out = self.out or Path("runs") / job.name
-        jobs.train(job, out)
-        print(f"trained: {out} (evaluate it with `dynamix evaluate {out}`)")
+        if jobs.train(job, out):  # of several processes the first
+            print(f"trained: {out} (evaluate it with `dynamix evaluate {out}`)")
 
     def job(self) -> "Job":
         """What the options ask for."""
@@ -273,6 +274,37 @@ class Export:
             print(exported)
 
 
+@dataclass
+class Bench:
+    """Measure this machine, and say what the paper's training would take on it and on several like it.
+
+    Takes about a minute on two cores; every line says whether it was measured, scaled or assumed.
+    """
+
+    profile: str = "paper"
+    """whose encoder and schedule: tiny, mini, gpu or paper; the data are the paper's"""
+    ranks: tuple[int, ...] = (1, 8)
+    """how many machines (or GPUs) like this one to forecast for"""
+    link: float = 12.5
+    """GB/s between them: 12.5 is a network of 100 Gbit/s"""
+    json: Path | None = None
+    """keep everything in this file as well"""
+    figure: Path | None = None
+    """draw where the time of an epoch goes, as .png"""
+    quick: bool = False
+    """seconds instead of a minute, on sizes too small to quote"""
+
+    def __call__(self) -> None:
+        from dynamix.config import profile
+        from dynamix.experiments.bench import bench
+
+        config = profile(self.profile)
+        for line in bench(
+            config, ranks=self.ranks, link=self.link, quick=self.quick, keep=self.json, picture=self.figure
+        ):
+            print(line, flush=True)
+
+
 COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": Demo,
     "worlds": Worlds,
@@ -281,6 +313,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "evaluate": Evaluate,
     "search": Search,
     "export": Export,
+    "bench": Bench,
 }
 
 

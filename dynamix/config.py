@@ -153,7 +153,9 @@ class Optimization:
     ema: float = 0.999  # lambda, Eq. 2
     ema_ramp: bool = False  # min(ema, (1 + t) / (10 + t)): a slow EMA cannot follow a short run
     ema_buffers: Literal["own", "ema", "copy"] = "own"
-    amp: Literal["auto", "off", "bf16"] = "auto"  # auto: bf16 on CUDA
+    # auto: bf16 on CUDA. A CPU that multiplies bf16 gains too, 1.2 to 1.6 times (tests/benchmarks/step.py).
+    amp: Literal["auto", "off", "bf16"] = "auto"
+    compile: bool = False  # torch.compile both encoders: a minute at the start, for long runs on a GPU
 
 
 @dataclass(frozen=True, kw_only=True)

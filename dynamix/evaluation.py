@@ -16,7 +16,11 @@ from torch import Tensor
 
 from dynamix.similarity import full_precision, row_sums, unit
 
-PAIRS = 2**22  # numbers gathered at once to score doubtful pairs again
+PAIRS = 2**22  # numbers gathered at once: doubtful pairs, pieces of products
+CACHED = 2**15  # and on the CPU, where they stay in the cache, on one core: waiting for others costs more
+SHORT = 192  # terms of one product: the fewer, the smaller the error and what must be scored again
+FEW = 64  # intervals that are looked through one by one
+JUNK = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,17 +116,19 @@ def ranked_lists(
     sides = _sides(
         query_features, gallery_features, query_pids, gallery_pids, query_camids, gallery_camids, chunk
     )
-    shape, device = (len(sides.query_pids), top), sides.query.device
+    shape, device = (len(sides.query), top), sides.query.device
     lists = RankedLists(
         torch.full(shape, -1, device=device),
         torch.full(shape, -torch.inf, dtype=sides.query.dtype, device=device),
         torch.zeros(shape, dtype=torch.bool, device=device),
     )
-    for rows in _chunks(sides, chunk):
+    for rows in _chunks(sides, chunk) if len(sides.gallery) else ():
         row, place, column, similarity = _best(sides, rows, top)
-        lists.index[row, place] = column
-        lists.similarity[row, place] = similarity.to(sides.query.dtype)
-        lists.correct[row, place] = sides.query_pids[row] == sides.gallery_pids[column]
+        at = torch.from_numpy(row).to(device), torch.from_numpy(place).to(device)
+        correct = sides.query_pids[row] == sides.gallery_pids[column]
+        lists.index[at] = torch.from_numpy(sides.gallery_rows[column]).to(device)
+        lists.similarity[at] = torch.from_numpy(similarity).to(device, sides.query.dtype)
+        lists.correct[at] = torch.from_numpy(correct).to(device)
     return lists
 
 
@@ -173,17 +179,19 @@ def _share(part: float | int, whole: float | int) -> float:
 
 
 class _Sides(NamedTuple):
-    """Queries and gallery on one device; the gallery also as unit rows, to search in."""
+    """Queries, and the gallery without junk, on one device; the gallery also as unit rows, to search in."""
 
     query: Float[Tensor, "Q D"]
     gallery: Float[Tensor, "G D"]
     gallery_unit: Float[Tensor, "G D"]
     query_lengths: Float[Tensor, " Q"]  # float64
     gallery_lengths: Float[Tensor, " G"]
-    query_pids: Int[Tensor, " Q"]
-    gallery_pids: Int[Tensor, " G"]
-    query_camids: Int[Tensor, " Q"]
-    gallery_camids: Int[Tensor, " G"]
+    query_pids: Int[np.ndarray, " Q"]
+    gallery_pids: Int[np.ndarray, " G"]
+    query_camids: Int[np.ndarray, " Q"]
+    gallery_camids: Int[np.ndarray, " G"]
+    gallery_rows: Int[np.ndarray, " G"]  # where each image stands in the gallery given
+    by_pid: Int[np.ndarray, " G"]  # positions in ascending order of pid
 
 
 Array = Tensor | np.ndarray
@@ -203,19 +211,32 @@ def _sides(
         (q, "query", (query_pids, query_camids)),
         (g, "gallery", (gallery_pids, gallery_camids)),
     ):
-        finite = torch.isfinite(rows).all(1)
-        if not finite.all():
-            bad = int((~finite).nonzero()[0, 0])
+        bad = _not_finite(rows)
+        if bad is not None:
             raise ValueError(f"{name} feature row {bad} is not finite: the encoder diverged on this image")
         for column, what in zip(side, ("pids", "camids"), strict=True):
             if len(column) != len(rows):
                 raise ValueError(
                     f"{len(column)} {name}_{what} for {len(rows)} {name} features: pass one per row"
                 )
-            ids.append(_tensor(column).to(q.device, torch.int64))
+            ids.append(_array(column).astype(np.int64))
     dtype = torch.promote_types(torch.promote_types(q.dtype, g.dtype), torch.float32)  # half is too coarse
-    q, g = q.to(dtype), g.to(q.device, dtype)
-    return _Sides(q, g, unit(g), _lengths(q), _lengths(g), ids[0], ids[2], ids[1], ids[3])
+    kept = np.flatnonzero(ids[2] != JUNK)
+    if len(kept) < len(g):
+        g = g[torch.from_numpy(kept).to(g.device)]
+    q, g, pids = q.to(dtype), g.to(q.device, dtype), ids[2][kept]
+    return _Sides(
+        q, g, unit(g), _lengths(q), _lengths(g), ids[0], pids, ids[1], ids[3][kept], kept,
+        np.argsort(pids, kind="stable"),
+    )  # fmt: skip
+
+
+def _not_finite(rows: Float[Tensor, "n D"]) -> int | None:
+    """The first row that holds an infinite or undefined number."""
+    if not rows.numel():
+        return None
+    bad = ~torch.isfinite(torch.stack(rows.aminmax(dim=1))).all(0)  # an undefined number is both extremes
+    return int(bad.nonzero()[0, 0]) if bad.any() else None
 
 
 def _tensor(x: Array) -> Tensor:
@@ -228,123 +249,191 @@ def _array(x: Array) -> np.ndarray:
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else x
 
 
-def _chunks(sides: _Sides, chunk: int) -> Iterator[Tensor]:
-    rows = torch.arange(len(sides.query), device=sides.query.device)
-    return (part for part in rows.split(chunk) if len(part))
+def _chunks(sides: _Sides, chunk: int) -> Iterator[slice]:
+    starts = range(0, len(sides.query), chunk)
+    return (slice(start, min(start + chunk, len(sides.query))) for start in starts)
 
 
-def _block(
-    sides: _Sides, rows: Int[Tensor, " q"]
-) -> tuple[Float[Tensor, "q G"], Bool[Tensor, "q G"], Bool[Tensor, "q G"]]:
-    """Approximate similarities of some queries, what of the gallery is ranked, and what is a match."""
-    with full_precision(rows.device):
-        scores = unit(sides.query[rows]) @ sides.gallery_unit.T
-    same = sides.query_pids[rows, None] == sides.gallery_pids
-    ranked = ~(same & (sides.query_camids[rows, None] == sides.gallery_camids)) & (sides.gallery_pids != -1)
-    return scores, ranked, same & ranked
+class _Matches(NamedTuple):
+    """The matches of some queries: those of the k-th are column[start[k] : start[k + 1]]."""
+
+    column: Int[np.ndarray, " K"]
+    start: Int[np.ndarray, " q1"]
 
 
-def _exact(sides: _Sides, i: Int[Tensor, " E"], j: Int[Tensor, " E"]) -> Float[Tensor, " E"]:
+def _block(sides: _Sides, rows: slice) -> tuple[Float[Tensor, "q G"], _Matches]:
+    """Approximate similarities of some queries, -inf where an image is not ranked, and their matches."""
+    pids = sides.query_pids[rows]
+    first, last = (
+        np.searchsorted(sides.gallery_pids[sides.by_pid], pids, side) for side in ("left", "right")
+    )
+    count = last - first
+    row = np.repeat(np.arange(len(pids)), count)
+    column = sides.by_pid[np.arange(len(row)) + np.repeat(first - np.cumsum(count) + count, count)]
+    own_camera = sides.query_camids[rows][row] == sides.gallery_camids[column]
+    scores = _products(unit(sides.query[rows]), sides.gallery_unit)
+    own = torch.from_numpy(np.stack((row[own_camera], column[own_camera]))).to(scores.device)
+    scores[own[0], own[1]] = -torch.inf
+    matches = np.bincount(row[~own_camera], minlength=len(pids))
+    return scores, _Matches(column[~own_camera], np.append(0, np.cumsum(matches)))
+
+
+def _products(left: Float[Tensor, "q D"], right: Float[Tensor, "G D"]) -> Float[Tensor, "q G"]:
+    """left @ right.T, each entry a sum of short products: its error is bounded by that of a short one."""
+    (q, D), number = left.shape, left.shape[1] // SHORT
+    whole, tile = number * SHORT, max(SHORT, PAIRS // max(1, q * number))
+    scores = left.new_empty(q, len(right))
+    parts = left[:, :whole].reshape(q, number, SHORT).transpose(0, 1)  # (number, q, SHORT)
+    with full_precision(left.device):
+        for start in range(0, len(right), tile):
+            some, out = right[start : start + tile], scores[:, start : start + tile]
+            pieces = some[:, :whole].reshape(len(some), number, SHORT).permute(1, 2, 0)
+            torch.sum(parts @ pieces, 0, out=out)
+            if whole < D:
+                out += left[:, whole:] @ some[:, whole:].T
+    return scores
+
+
+def _margin(dtype: torch.dtype, dim: int) -> float:
+    # Worst-case error of two of `_products` of unit vectors: pairs further apart keep their order when exact.
+    return (min(dim, SHORT) + dim // SHORT + 20) * torch.finfo(dtype).eps
+
+
+def _exact(sides: _Sides, i: Int[np.ndarray, " E"], j: Int[np.ndarray, " E"]) -> Float[np.ndarray, " E"]:
     """Cosines of pairs in float64, bit for bit the same wherever a pair stands."""
-    step = max(1, PAIRS // max(1, sides.query.shape[1]))
-    pairs = zip(i.split(step), j.split(step), strict=True)
-    products = [row_sums(sides.query[a].double() * sides.gallery[b].double()) for a, b in pairs]
-    return torch.cat(products) / (sides.query_lengths[i] * sides.gallery_lengths[j])
+    a, b = (torch.from_numpy(side).to(sides.query.device) for side in (i, j))
+    step = max(1, (PAIRS if a.is_cuda else CACHED) // max(1, sides.query.shape[1]))
+    products = [
+        row_sums(sides.query[one].double() * sides.gallery[other])
+        for one, other in zip(a.split(step), b.split(step), strict=True)
+    ]
+    return (torch.cat(products) / (sides.query_lengths[a] * sides.gallery_lengths[b])).cpu().numpy()
 
 
 def _lengths(features: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
-    step = max(1, PAIRS // max(1, features.shape[1]))
+    step = max(1, (PAIRS if features.is_cuda else CACHED) // max(1, features.shape[1]))
     length = torch.cat([row_sums(part.double().square()).sqrt() for part in features.split(step)])
     return length.where(length > 0, 1)  # a zero row has cosine 0 with everything
 
 
-def _margin(scores: Float[Tensor, "q G"], dim: int) -> float:
-    # Worst-case error of two products of unit vectors: pairs further apart keep their order when exact.
-    return (dim + 32) * torch.finfo(scores.dtype).eps
+class _Doubt(NamedTuple):
+    """Images of one query too close to a match to tell their order without exact scores."""
+
+    query: int
+    column: Int[np.ndarray, " n"]  # the images, matches among them, ascending
+    match: Int[np.ndarray, " m"]  # the matches whose rank depends on them, as columns
+    place: Int[np.ndarray, " m"]  # where those stand among all matches
+    above: Int[np.ndarray, " m"]  # images surely above them that are not in `column`
 
 
-def _match_ranks(sides: _Sides, rows: Int[Tensor, " q"]) -> tuple[np.ndarray, np.ndarray]:
-    """Query and rank of every match of some queries, by query and rank; only matches are sorted.
+def _match_ranks(sides: _Sides, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Query and rank of every match of some queries, by query; only images near a match are looked at.
 
     The rank of a match is 1 + the images above it + the images tied with it that stand before it.
     """
-    scores, ranked, match = _block(sides, rows)
-    margin = _margin(scores, sides.query.shape[1])
-    match_row, match_column = match.nonzero(as_tuple=True)
-    if not len(match_row):
-        return np.empty(0, int), np.empty(0, int)
-    levels = _levels(match_row, scores[match], len(rows))  # (q, M) ascending, inf at the end
-    below = torch.searchsorted(
-        levels + margin, scores, out_int32=True
-    )  # (q, G) matches surely below each image
-    doubtful = (below != torch.searchsorted(levels - margin, scores, out_int32=True)) & ranked
-    row, column = doubtful.nonzero(as_tuple=True)  # the matches are among them
-    value = _exact(sides, rows[row], column)
-    is_match = match[row, column]
-    levels = _levels(match_row, value[is_match], len(rows))
-    place = _count_below(levels, row, value)
-    below[row, column] = place.int()
-    above = _above(below.masked_fill_(~ranked, 0), levels.shape[1])
-    tied = value == levels[row, place.clamp(max=levels.shape[1] - 1)]
-    before = torch.zeros_like(place)
-    before[tied] = _number_in_group(row[tied] * levels.shape[1] + place[tied])
-    rank = 1 + above[match_row, place[is_match]] + before[is_match]
-    query = rows[match_row].cpu().numpy()
-    order = np.lexsort((rank.cpu().numpy(), query))
-    return query[order], rank.cpu().numpy()[order]
+    block, matches = _block(sides, rows)
+    scores, margin = block.cpu().numpy(), _margin(block.dtype, sides.query.shape[1])
+    rank = np.empty(len(matches.column), dtype=np.int64)
+    waiting: list[_Doubt] = []
+    pairs = 0
+    for k, row in enumerate(scores):
+        place = np.arange(matches.start[k], matches.start[k + 1])
+        if not len(place):
+            continue
+        rank[place], doubt = _ranks_of(row, matches.column[place], margin)
+        if doubt is not None:
+            waiting.append(doubt._replace(query=rows.start + k, place=place[doubt.place]))
+            pairs += len(doubt.column)
+        if pairs > PAIRS:
+            _decide(sides, waiting, rank)
+            waiting, pairs = [], 0
+    _decide(sides, waiting, rank)
+    return rows.start + np.repeat(np.arange(len(scores)), np.diff(matches.start)), rank
 
 
-def _levels(row: Int[Tensor, " K"], score: Float[Tensor, " K"], q: int) -> Float[Tensor, "q M"]:
-    """Scores (grouped by row) as one ascending line per row, padded with inf."""
-    count = torch.bincount(row, minlength=q)
-    place = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
-    levels = score.new_full((q, int(count.max())), torch.inf)
-    levels[row, place] = score
-    return levels.sort(dim=1).values
+def _ranks_of(
+    row: Float[np.ndarray, " G"], match: Int[np.ndarray, " M"], margin: float
+) -> tuple[Int[np.ndarray, " M"], _Doubt | None]:
+    """Ranks of one query's matches, and what leaves some of them in doubt."""
+    level = row[match]
+    low, high = level - margin, level + margin
+    near = np.flatnonzero(row >= low.min())  # all others are surely below every match
+    score = row[near]
+    above, reached = _counts(score, low, high)
+    doubtful = np.flatnonzero(reached - above > 1)  # more than itself
+    if not len(doubtful):
+        return 1 + above, None
+    inside = _inside(score, np.sort(low[doubtful]), np.sort(high[doubtful]))
+    sure = above[doubtful] - _counts(score[inside], low[doubtful], high[doubtful])[0]
+    return 1 + above, _Doubt(0, near[inside], match[doubtful], doubtful, sure)
 
 
-def _count_below(
-    levels: Float[Tensor, "q M"], row: Int[Tensor, " E"], value: Float[Tensor, " E"]
-) -> Int[Tensor, " E"]:
-    step = max(1, PAIRS // levels.shape[1])
-    parts = zip(row.split(step), value.split(step), strict=True)
-    return torch.cat([torch.searchsorted(levels[r], v[:, None])[:, 0] for r, v in parts])
+def _counts(
+    score: Float[np.ndarray, " n"], low: Float[np.ndarray, " m"], high: Float[np.ndarray, " m"]
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
+    """How many scores lie above each `high`, and how many reach each `low`."""
+    n, m = len(score), len(low)
+    if n * (80 - m) > 12_000 * m:  # two comparisons of a line and m calls cost less than its sort
+        counts = np.array(
+            [
+                (np.count_nonzero(score > b), np.count_nonzero(score >= a))
+                for a, b in zip(low, high, strict=True)
+            ]
+        )
+        return counts[:, 0], counts[:, 1]
+    ordered = np.sort(score)
+    return n - np.searchsorted(ordered, high, "right"), n - np.searchsorted(ordered, low, "left")
 
 
-def _above(below: Int[Tensor, "q G"], M: int) -> Int[Tensor, "q M"]:
-    """How many images beat each level, from the number of levels below each image."""
-    cell = below + (M + 1) * torch.arange(len(below), dtype=below.dtype, device=below.device)[:, None]
-    count = torch.bincount(cell.flatten(), minlength=len(below) * (M + 1)).view(-1, M + 1)
-    return count.flip(1).cumsum(1).flip(1)[:, 1:]
+def _inside(
+    score: Float[np.ndarray, " n"], low: Float[np.ndarray, " m"], high: Float[np.ndarray, " m"]
+) -> Int[np.ndarray, " inside"]:
+    """Which scores lie in one of the intervals; those are ascending and may overlap."""
+    gap = low[1:] > high[:-1]
+    low, high = low[np.append(True, gap)], high[np.append(gap, True)]
+    if len(low) > FEW:
+        return np.flatnonzero(np.searchsorted(low, score, "right") > np.searchsorted(high, score, "left"))
+    found = np.zeros(len(score), dtype=bool)
+    for least, most in zip(low, high, strict=True):
+        found |= (score >= least) & (score <= most)
+    return np.flatnonzero(found)
 
 
-def _number_in_group(group: Int[Tensor, " E"]) -> Int[Tensor, " E"]:
-    """0, 1, 2, ... within each group, in the order given."""
-    ordered, order = group.sort(stable=True)
-    number = torch.empty_like(group)
-    number[order] = torch.arange(len(group), device=group.device) - torch.searchsorted(ordered, ordered)
-    return number
+def _decide(sides: _Sides, waiting: list[_Doubt], rank: Int[np.ndarray, " K"]) -> None:
+    """Write the ranks of the matches in doubt, from exact scores."""
+    if not waiting:
+        return
+    size = np.array([len(doubt.column) for doubt in waiting])
+    query = np.repeat([doubt.query for doubt in waiting], size)
+    column = np.concatenate([doubt.column for doubt in waiting])
+    order = np.lexsort((column, -_exact(sides, query, column), query))
+    start = np.cumsum(size) - size
+    better = np.empty_like(order)
+    better[order] = np.arange(len(order)) - np.repeat(start, size)
+    for doubt, first in zip(waiting, start, strict=True):
+        rank[doubt.place] = 1 + doubt.above + better[first + np.searchsorted(doubt.column, doubt.match)]
 
 
-def _best(sides: _Sides, rows: Int[Tensor, " q"], top: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Query, place in its list, gallery row and exact similarity of the `top` best of some queries."""
-    scores, ranked, _ = _block(sides, rows)
-    scores.masked_fill_(~ranked, -torch.inf)
+def _best(sides: _Sides, rows: slice, top: int) -> tuple[np.ndarray, ...]:
+    """Query, place in its list, gallery position and exact similarity of the `top` best of some queries."""
+    scores, _ = _block(sides, rows)
     least = scores.topk(min(top, scores.shape[1]), dim=1).values[:, -1:]
-    near = ranked & (scores >= least - _margin(scores, sides.query.shape[1]))
-    row, column = near.nonzero(as_tuple=True)
-    value = _exact(sides, rows[row], column)
-    by_value = value.sort(descending=True, stable=True).indices
-    order = by_value[row[by_value].sort(stable=True).indices]
-    place = _number_in_group(row[order])
-    order, place = order[place < top], place[place < top]
-    return rows[row[order]], place, column[order], value[order]
+    near = (scores >= least - _margin(scores.dtype, sides.query.shape[1])) & (scores > -torch.inf)
+    row, column = near.nonzero().T.cpu().numpy()
+    value = _exact(sides, rows.start + row, column)
+    order = np.lexsort((column, -value, row))
+    row, column, value = row[order], column[order], value[order]
+    place = np.arange(len(row)) - np.searchsorted(row, row)
+    wanted = place < top
+    return rows.start + row[wanted], place[wanted], column[wanted], value[wanted]
 
 
 def _summary(
     query: Int[np.ndarray, " K"], rank: Int[np.ndarray, " K"], max_rank: int, average_precision: str
 ) -> Scores:
-    """Scores from the ranks of all matches, ordered by query and rank."""
+    """Scores from the ranks of all matches."""
+    order = np.lexsort((rank, query))
+    query, rank = query[order], rank[order]
     _, first, of, count = np.unique(query, return_index=True, return_inverse=True, return_counts=True)
     hit = 1 + np.arange(len(rank)) - first[of]  # 1, 2, ... within a query
     precision = hit / rank
@@ -363,9 +452,8 @@ def _summary(
 def _why_no_match(sides: _Sides) -> str:
     Q, G = len(sides.query), len(sides.gallery)
     if not Q or not G:
-        return f"nothing to rank: {Q} queries, {G} gallery images"
-    people = sides.query_pids[sides.query_pids >= 0]
-    shared = torch.isin(sides.gallery_pids, people)
+        return f"no query has a match: nothing to rank, {Q} queries, {G} gallery images besides junk"
+    shared = np.isin(sides.gallery_pids, sides.query_pids)
     if not shared.any():
         return "no query has a match: queries and gallery share no pid; check that they are of one dataset"
     seen = sorted({*sides.query_camids.tolist(), *sides.gallery_camids[shared].tolist()})

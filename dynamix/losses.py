@@ -86,7 +86,8 @@ def centroids_loss(
     """Cross-entropy of each image over centroids, softmax(f . p / tau) (Eq. 1; ReMix Eq. 9).
 
     The product is a plain one; `feature` and `centroid` can make either side a unit vector. Scope "batch"
-    leaves out the centroids of identities that are not in the batch before any product, O(B^2 D + P).
+    leaves out the centroids of identities that are not in the batch before any product, O(B^2 D + P); on a
+    GPU the host then waits for their number, which a caller that knows them spares by "all".
 
     Raises:
         ValueError: an unknown option, a tau that is not positive, sizes that disagree.
@@ -159,7 +160,7 @@ def _contrast(
         terms = torch.logaddexp(scores, _log_sum(scores, negative)[:, None]) - scores
         contributes = positive.any(1) & negative.any(1)
     counted = positive & contributes[:, None]
-    return terms.where(counted, 0).sum(1) / counted.sum(1).clamp(min=1), contributes
+    return terms.masked_fill(~counted, 0).sum(1) / counted.sum(1).clamp(min=1), contributes
 
 
 def _log_sum(scores: Float[Tensor, "B M"], among: Bool[Tensor, "B M"]) -> Float[Tensor, " B"]:

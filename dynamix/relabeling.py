@@ -34,7 +34,7 @@ def relabel(
     tau_remove: float | int = 0.5,
     reading: Reading = "all",
     videos: Int[Tensor, " n"] | None = None,
-    chunk: int = 512,
+    chunk: int | None = None,
 ) -> Relabeled:
     """Remove an image when s < tau_remove, else give it label j when s > tau_rel (Sec. 3.2).
 
@@ -54,7 +54,7 @@ def relabel(
     labels = labels.to(memory.labels.device)
     own = memory.index_of(labels)
     groups = {} if videos is None else {"feature_groups": videos, "centroid_groups": _videos(memory)}
-    found = nearest(features, memory.centroids, own=own, chunk=chunk, **groups)
+    found = nearest(features, memory.searchable(), own=own, chunk=chunk, **groups)
     assert found.other_index is not None and found.other_similarity is not None
     assert found.own_similarity is not None
     slack = rounding(features.dtype)
@@ -72,7 +72,11 @@ def relabel(
 
 @torch.no_grad()
 def merge_pids(
-    memory: CentroidsMemory, *, tau_merge: float | int = 0.8, scope: Scope = "global", chunk: int = 1024
+    memory: CentroidsMemory,
+    *,
+    tau_merge: float | int = 0.8,
+    scope: Scope = "global",
+    chunk: int | None = None,
 ) -> Int[Tensor, " P"]:
     """The root of each PID, row for row: the smallest label of its component (Sec. 3.2).
 
@@ -81,7 +85,7 @@ def merge_pids(
     if scope not in ("global", "video"):
         raise ValueError(f"unknown scope {scope!r}; there are global, video")
     groups = _videos(memory) if scope == "video" else None
-    return memory.labels[components(memory.centroids, tau_merge, groups=groups, chunk=chunk)]
+    return memory.labels[components(memory.searchable(), tau_merge, groups=groups, chunk=chunk)]
 
 
 def map_labels(
@@ -143,6 +147,32 @@ class RelabelingReport:
         return out | {"alarm": self.alarm}
 
 
+BARS = " ▁▂▃▄▅▆▇█"
+
+
+@torch.no_grad()
+def explosion(
+    found: RelabelingReport, memory: CentroidsMemory, tau_merge: float | int, *, limit: int = 2048
+) -> str:
+    """What to say, and how the similarities lie, when merging swallowed too many PIDs into one.
+
+    The histogram is of the pairs of up to `limit` evenly spaced centroids, from 0 to 1 in steps of 0.05.
+    """
+    count = min(limit, len(memory))
+    rows = torch.arange(count, device=memory.labels.device) * len(memory) // max(count, 1)
+    some = unit(memory.centroids[rows].float())
+    pairs = (some @ some.T)[tuple(torch.triu_indices(count, count, 1, device=some.device))].cpu().numpy()
+    height = np.sqrt(np.histogram(pairs.clip(0, 1), bins=20, range=(0, 1))[0])
+    drawn = "".join(BARS[round(8 * h / max(height.max(), 1))] for h in height)
+    share = found.largest_component / found.pids_before
+    return (
+        f"merging exploded: {found.largest_component:,} of {found.pids_before:,} PIDs ({share:.0%}) became "
+        f"one at rm.tau_merge = {tau_merge:g}\n  similarity of centroids 0 [{drawn}] 1, "
+        f"{(pairs >= tau_merge).mean():.2%} of pairs above the threshold\n"
+        "  raise rm.tau_merge, set rm.calibrate=cross_video, or merge within videos only (rm.scope=video)"
+    )
+
+
 def report(
     before: Int[Tensor, " n"],
     relabeled: Relabeled,
@@ -152,7 +182,7 @@ def report(
     """Count what `relabel` did to the drawn images and `merge_pids` (mapping of `memory`) to the PIDs."""
     images = before >= 0
     kept = images & ~relabeled.removed
-    labels = relabeled.labels[kept]
+    labels = _present(relabeled.labels[kept])
     merged, largest = 0, int(images.any())
     if memory is not None and mapping is not None:
         labels = map_labels(labels, memory, mapping)
@@ -163,7 +193,7 @@ def report(
     return RelabelingReport(
         images_before=int(images.sum()),
         images_after=int(kept.sum()),
-        pids_before=len(before[images].unique()),
+        pids_before=len(_present(before[images])),
         pids_after=len(labels.unique()),
         relabeled=int((relabeled.labels != before)[images].sum()),
         removed=int(relabeled.removed.sum()),
@@ -171,6 +201,13 @@ def report(
         largest_component=largest,
         similarity_quantiles={q: float(v) for q, v in zip(QUANTILES, quantiles, strict=True)},
     )
+
+
+def _present(labels: Int[Tensor, " n"]) -> Int[Tensor, " p"]:
+    """The labels there are; counted, where they are numbered densely: no sort of millions of rows."""
+    if len(labels) and int(labels.max()) < 8 * len(labels):
+        return torch.bincount(labels).nonzero()[:, 0]
+    return labels.unique()
 
 
 def _videos(memory: CentroidsMemory) -> Int[Tensor, " P"]:

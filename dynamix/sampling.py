@@ -4,8 +4,11 @@ Multi-camera PIDs cycle through random permutations; single-camera PIDs are matc
 Hungarian algorithm, away from both too similar and too different ones, and then rest in a queue.
 """
 
+import threading
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +24,8 @@ from dynamix.similarity import unit
 Mode = Literal["median", "mean", "hard", "soft", "random"]
 SALT = 0x5A3D  # keeps the sampler's random stream apart from others of the same seed
 PLANNED = 2**26  # similarities held at once while planning
+GATHERED = 2**22  # numbers gathered at once to copy centroids
+SAMPLE = 2**15  # values that foretell where a median lies
 
 
 @torch.no_grad()
@@ -35,20 +40,26 @@ def match_pids(
 
     Cost |S - t|, t the median (or mean) of all entries, or of each row; the median is the mean of the two
     middle values. "hard" maximises the sum of S, "soft" minimises it, "random" draws columns. Exact: the
-    R cheapest columns of every row contain an optimum. O(R P).
+    R cheapest columns of every row contain an optimum. O(R P), a few passes over S.
 
     Raises:
         ValueError: more rows than columns, entries that are not finite, unknown mode or target.
     """
+    if isinstance(similarity, np.ndarray) and not similarity.flags.writeable:
+        similarity = similarity.copy()  # torch warns of read-only memory
     similarity = torch.as_tensor(similarity)
+    similarity = similarity.to(torch.promote_types(similarity.dtype, torch.float32))  # half is too coarse
     R, P = similarity.shape
     if R > P:
         raise ValueError(f"{R} rows need {R} different columns, there are {P}")
     if mode == "random":
         device = None if generator is None else generator.device
         return torch.randperm(P, generator=generator, device=device)[:R].to(similarity.device)
-    if not torch.isfinite(similarity).all():
-        raise ValueError("similarity has entries that are not finite")
+    if similarity.numel() and not torch.isfinite(torch.stack(similarity.aminmax())).all():
+        bad = (~torch.isfinite(similarity)).nonzero()[0].tolist()
+        raise ValueError(
+            f"similarity has entries that are not finite, the first in row {bad[0]}, column {bad[1]}"
+        )
     cost = _cost(similarity, mode, target)
     columns = cost.topk(R, dim=1, largest=False).indices.unique()  # at most R^2, ascending
     small = cost[:, columns].double().cpu().numpy()
@@ -71,6 +82,9 @@ def _median(entries: Float[Tensor, "R P"]) -> Float[Tensor, "R 1"]:
     count = entries.shape[1]
     if not entries.numel():
         return entries.new_zeros(len(entries), 1)
+    if entries.device.type == "cpu":
+        middles = np.array([_middle(row) for row in entries.numpy()])
+        return torch.from_numpy(middles)[:, None]
     low = entries.kthvalue((count + 1) // 2, dim=1, keepdim=True).values
     if count % 2:
         return low
@@ -78,6 +92,22 @@ def _median(entries: Float[Tensor, "R P"]) -> Float[Tensor, "R 1"]:
     above = entries.masked_fill(entries <= low, torch.inf).amin(1, keepdim=True)
     repeated = (entries <= low).sum(1, keepdim=True) > count // 2
     return (low + torch.where(repeated, low, above)) / 2
+
+
+def _middle(values: Float[np.ndarray, " n"]) -> np.floating:
+    """The mean of the two middle values: selected, exactly, from the few that a sample says are near."""
+    first, last = (len(values) - 1) // 2, len(values) // 2
+    near, below = values, 0
+    if len(values) > 4 * SAMPLE:
+        sample = np.sort(values[:: len(values) // SAMPLE])
+        middle, margin = len(sample) // 2, int(3 * len(sample) ** 0.5)  # six standard deviations
+        low, high = sample[max(0, middle - margin)], sample[min(len(sample) - 1, middle + margin)]
+        between = values[(values >= low) & (values <= high)]
+        less = int(np.count_nonzero(values < low))
+        if less <= first and last < less + len(between):  # else the sample misled: all values
+            near, below = between, less
+    ordered = np.partition(near, [first - below, last - below])
+    return (ordered[first - below] + ordered[last - below]) / 2
 
 
 class _Images(NamedTuple):
@@ -106,18 +136,23 @@ class MixedBatches:
     """The mini-batches of one epoch: lists of rows, multi-camera identities first (Sec. 3.4, 4.2).
 
     Each list holds `ids_multi` x `images_multi` multi-camera rows, then `ids_single` x `images_single`
-    single-camera rows, the images of an identity side by side. Planned in the constructor, from
-    (seed, epoch) alone; the multi-camera half is the same for every `dsm.mode`.
+    single-camera rows, the images of an identity side by side. Planned from (seed, epoch) alone; the
+    multi-camera half is the same for every `dsm.mode`.
+
+    The constructor checks everything and copies the centroids; a thread then plans (on a GPU in a stream of
+    its own), and iteration yields each batch as soon as it is planned. It may be repeated. An object that
+    is dropped stops its thread. `len` is known at once; the attributes wait for the last batch: `queue` is
+    the queue after the epoch, `batches` all lists, `pairs` (iterations, ids_single, 2) the matched
+    (multi, single) labels, or (-1, single) where nothing was matched.
 
     `labels` (N,) are the current training labels (-1 = ignored), `removed` (N,) this epoch's removals,
     `queue` the resting single-camera PIDs, oldest first. `multi_centroids` may be a `MultiCentroids`, a
     `CentroidsMemory` or a tensor with one row per multi-camera label in `labels`, ascending. With more
     (fewer) single- than multi-camera identities the latter serve several times (only the first serve).
-    After construction `queue` is the queue after the epoch, `pairs` (iterations, ids_single, 2) the
-    matched (multi, single) labels, or (-1, single) where nothing was matched.
+    Memory beside the copy of the P candidates' centroids: `PLANNED` similarities.
 
     Raises:
-        ValueError: sizes that disagree, fewer identities than a batch needs, centroids missing.
+        ValueError: sizes that disagree, fewer identities than a batch needs, centroids missing or not finite.
     """
 
     def __init__(
@@ -147,33 +182,93 @@ class MixedBatches:
         _require_ids("single", batch.ids_single, len(pool))
         pids, images, singles = (np.random.default_rng([seed, epoch, SALT, k]) for k in range(3))
         chosen = _cycle(pids, len(multi.labels), batch.ids_multi, config.iterations)
-        partners = (
-            chosen[:, np.arange(batch.ids_single) % max(batch.ids_multi, 1)] if batch.ids_multi else None
-        )
+        partners = None
+        if batch.ids_multi and batch.ids_single and config.dsm.mode not in ("random", "off"):
+            partners = chosen[:, np.arange(batch.ids_single) % batch.ids_multi]
+        centers = None
+        if partners is not None:
+            centers = _centers(partners, pool, multi_centroids, multi.labels, memory)
         existing = np.unique(labels[(labels >= 0) & single])
         resting = _Queue(queue or (), existing, pool, config)
-        if batch.ids_single:
-            centers = (multi_centroids, multi.labels, memory)
-            picked = _pick(singles, resting, partners, centers, config)
-        else:
-            picked = np.empty((config.iterations, 0), dtype=np.int64)
-        self.queue: list[int] = list(resting.pids)
-        self.pairs = np.full((*picked.shape, 2), -1, dtype=np.int64)
-        self.pairs[:, :, 1] = picked
-        if partners is not None and config.dsm.mode not in ("random", "off"):
-            self.pairs[:, :, 0] = multi.labels[partners]
-        where = np.searchsorted(clips.labels, picked)
-        self.batches = [
-            [r for k in first for r in _multi_rows(images, multi, k, batch.images_multi)]
-            + [r for k in second for r in _single_rows(singles, clips, k, batch.images_single)]
-            for first, second in zip(chosen.tolist(), where.tolist(), strict=True)
-        ]
+        self._partners = None if partners is None else multi.labels[partners]
+        self._plan = _Plan(config.iterations, resting)
+        picks = _pick(singles, resting, centers, config)
+        batches = _rows(chosen, picks, multi, clips, images, singles, config)
+        thread = threading.Thread(
+            target=self._plan.work, args=(batches, centers), name="batches", daemon=True
+        )
+        self._stop = weakref.finalize(self, _stop, self._plan, thread)  # also when the program ends
+        thread.start()
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return self._plan.steps
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches)
+        return (self._plan.batch(step) for step in range(len(self)))
+
+    @property
+    def batches(self) -> list[list[int]]:
+        self._plan.wait(len(self))
+        return self._plan.batches
+
+    @property
+    def queue(self) -> list[int]:
+        self._plan.wait(len(self))
+        return list(self._plan.resting.pids)
+
+    @property
+    def pairs(self) -> Int[np.ndarray, "T S 2"]:
+        self._plan.wait(len(self))
+        single = np.stack(self._plan.picks).astype(np.int64)
+        multi = np.full_like(single, -1) if self._partners is None else self._partners
+        return np.stack((multi, single), axis=2)
+
+
+class _Plan:
+    """What the planning thread has done so far; the thread must not hold the batches' owner alive."""
+
+    def __init__(self, steps: int, resting: "_Queue"):
+        self.steps, self.resting = steps, resting
+        self.batches: list[list[int]] = []
+        self.picks: list[np.ndarray] = []  # single-camera labels
+        self.error: BaseException | None = None
+        self.stopped = False
+        self.changed = threading.Condition()
+
+    def work(
+        self, planned: Iterator[tuple[list[int], Int[np.ndarray, " S"]]], centers: "_Centers | None"
+    ) -> None:
+        """Plan every batch, in a thread; an error is kept for whoever waits."""
+        try:
+            with torch.no_grad(), nullcontext() if centers is None else centers.stream():
+                for rows, picked in planned:
+                    with self.changed:
+                        self.batches.append(rows)
+                        self.picks.append(picked)
+                        self.changed.notify_all()
+                    if self.stopped:
+                        return
+        except BaseException as error:
+            with self.changed:
+                self.error = error
+                self.changed.notify_all()
+
+    def wait(self, count: int) -> None:
+        """Until `count` batches are planned, or raise what the thread raised before."""
+        with self.changed:
+            self.changed.wait_for(lambda: len(self.batches) >= count or self.error is not None)
+            if len(self.batches) < count and self.error is not None:
+                raise self.error
+
+    def batch(self, step: int) -> list[int]:
+        self.wait(step + 1)
+        return self.batches[step]
+
+
+def _stop(plan: _Plan, thread: threading.Thread) -> None:
+    plan.stopped = True
+    if thread is not threading.current_thread():  # the collector may run anywhere
+        thread.join()  # a thread inside torch must not outlive the interpreter
 
 
 def _require_ids(kind: str, asked: int, present: int) -> None:
@@ -249,51 +344,124 @@ def _cycle(rng: np.random.Generator, total: int, per_batch: int, batches: int) -
     return out
 
 
-def _pick(
-    rng: np.random.Generator,
-    resting: _Queue,
-    partners: Int[np.ndarray, "T R"] | None,
-    centers: tuple[
-        MultiCentroids | CentroidsMemory | Tensor | None, Int[np.ndarray, " Pm"], CentroidsMemory | None
-    ],
-    config: Config,
-) -> Int[np.ndarray, "T S"]:
-    ids, mode = config.batch.ids_single, "random" if config.dsm.mode == "off" else config.dsm.mode
-    picked = np.empty((config.iterations, ids), dtype=np.int64)
-    rows = None
-    if partners is not None and mode != "random":
-        rows = _similarity_rows(partners, resting.pool, *centers)
-    for step in range(config.iterations):
-        candidates = resting.candidates(ids)
-        if rows is None:
-            chosen = candidates[rng.choice(len(candidates), ids, replace=False)]
-        else:
-            row = next(rows)
-            if len(candidates) < row.shape[1]:
-                row = row[:, torch.from_numpy(candidates).to(row.device)]
-            columns = match_pids(row, mode=mode, target=config.dsm.target)
-            chosen = candidates[columns.cpu().numpy()]
-        picked[step] = resting.pool[chosen]
-        resting.push(chosen)
-    return picked
+class _Centers(NamedTuple):
+    """Copies of the unit centroids of the drawn multi-camera PIDs and of the single-camera pool."""
+
+    multi: Float[Tensor, "M D"]
+    single: Float[Tensor, "P D"]
+    partners: Int[np.ndarray, "T S"]  # rows of `multi` that each batch matches
+    ready: Any  # CUDA event after which the copies may be read
+
+    def stream(self) -> Any:
+        """Context: on a GPU a stream of its own, so that planning never queues behind training."""
+        if self.ready is None:
+            return nullcontext()
+        stream = torch.cuda.Stream(self.single.device)
+        stream.wait_event(self.ready)
+        for copied in (self.multi, self.single):
+            copied.record_stream(stream)
+        return torch.cuda.stream(stream)
 
 
-def _similarity_rows(
-    partners: Int[np.ndarray, "T R"],
+def _centers(
+    partners: Int[np.ndarray, "T S"],
     pool: Int[np.ndarray, " P"],
     multi: MultiCentroids | CentroidsMemory | Tensor | None,
     multi_labels: Int[np.ndarray, " Pm"],
     memory: CentroidsMemory | None,
-) -> Iterator[Float[Tensor, "R P"]]:
-    """cos(multi, single) of each batch's PIDs, many batches in one product of bounded size."""
+) -> _Centers:
     if memory is None or multi is None:
         raise ValueError("matching needs the centroids of both kinds: pass memory and multi_centroids")
-    right = unit(memory.centroids[memory.index_of(torch.from_numpy(pool.astype(np.int64)))])
-    left = unit(_multi_rows_of(multi, multi_labels).to(right))
-    block = max(1, PLANNED // (partners.shape[1] * len(pool)))
+    rows = _multi_rows_of(multi, multi_labels)
+    if rows.shape[1] != memory.centroids.shape[1]:
+        raise ValueError(
+            f"multi-camera centroids have D = {rows.shape[1]}, single-camera ones "
+            f"D = {memory.centroids.shape[1]}: compute both with one encoder"
+        )
+    single = _copied(
+        memory.centroids, memory.index_of(torch.from_numpy(pool.astype(np.int64))), pool, "single"
+    )
+    drawn, place = np.unique(partners, return_inverse=True)
+    rows = rows.to(single)
+    chosen = _copied(rows, torch.from_numpy(drawn).to(rows.device), multi_labels[drawn], "multi")
+    ready = torch.cuda.current_stream(single.device).record_event() if single.is_cuda else None
+    return _Centers(chosen, single, place.reshape(partners.shape), ready)
+
+
+def _copied(
+    centroids: Float[Tensor, "n D"], index: Int[Tensor, " P"], labels: Int[np.ndarray, " P"], kind: str
+) -> Float[Tensor, "P D"]:
+    """Unit rows of centroids, gathered in pieces so that there is one copy only."""
+    dtype = torch.promote_types(centroids.dtype, torch.float32)
+    out = centroids.new_empty(len(index), centroids.shape[1], dtype=dtype)
+    step = max(1, GATHERED // max(1, centroids.shape[1]))
+    finite = []
+    for start in range(0, len(index), step):
+        rows = unit(centroids[index[start : start + step]].to(dtype))
+        finite.append(torch.isfinite(rows.sum(1)))  # a unit row is undefined where its centroid is
+        out[start : start + step] = rows
+    bad = (~torch.cat(finite)).nonzero()
+    if len(bad):
+        raise ValueError(
+            f"the centroid of {kind}-camera label {labels[int(bad[0])]} (row {int(index[bad[0]])}) is "
+            "not finite: the run diverged; resume from an earlier checkpoint with a lower learning rate"
+        )
+    return out
+
+
+def _pick(
+    rng: np.random.Generator, resting: _Queue, centers: _Centers | None, config: Config
+) -> Iterator[Int[np.ndarray, " S"]]:
+    """The single-camera labels of each batch."""
+    ids, steps, mode = config.batch.ids_single, config.iterations, config.dsm.mode
+    if not ids:
+        yield from np.empty((steps, 0), dtype=np.int64)
+    elif (
+        centers is None or mode == "off"
+    ):  # all before the images, which come from the same stream of random numbers
+        yield from [_rest(resting, _drawn(rng, resting.candidates(ids), ids)) for _ in range(steps)]
+    else:
+        for row in _similarity_rows(centers):
+            candidates = resting.candidates(ids)
+            if len(candidates) < row.shape[1]:
+                row = row.index_select(1, torch.from_numpy(candidates).to(row.device))
+            columns = match_pids(row, mode=mode, target=config.dsm.target)
+            yield _rest(resting, candidates[columns.cpu().numpy()])
+
+
+def _drawn(rng: np.random.Generator, candidates: Int[np.ndarray, " C"], ids: int) -> Int[np.ndarray, " S"]:
+    return candidates[rng.choice(len(candidates), ids, replace=False)]
+
+
+def _rest(resting: _Queue, chosen: Int[np.ndarray, " S"]) -> Int[np.ndarray, " S"]:
+    resting.push(chosen)
+    return resting.pool[chosen]
+
+
+def _similarity_rows(centers: _Centers) -> Iterator[Float[Tensor, "S P"]]:
+    """cos(multi, single) of each batch's PIDs, many batches in one product of bounded size."""
+    partners, right = centers.partners, centers.single
+    block = max(1, PLANNED // (partners.shape[1] * len(right)))
     for start in range(0, len(partners), block):
         at = torch.from_numpy(partners[start : start + block]).to(right.device)
-        yield from (left[at.flatten()] @ right.T).view(*at.shape, -1)
+        yield from (centers.multi[at.flatten()] @ right.T).view(*at.shape, -1)
+
+
+def _rows(
+    chosen: Int[np.ndarray, "T R"],
+    picks: Iterator[Int[np.ndarray, " S"]],
+    multi: _Images,
+    clips: _Images,
+    images: np.random.Generator,
+    singles: np.random.Generator,
+    config: Config,
+) -> Iterator[tuple[list[int], Int[np.ndarray, " S"]]]:
+    """Each batch's rows, and its single-camera labels."""
+    for first, picked in zip(chosen.tolist(), picks, strict=True):
+        rows = [r for k in first for r in _multi_rows(images, multi, k, config.batch.images_multi)]
+        for k in np.searchsorted(clips.labels, picked).tolist():
+            rows += _single_rows(singles, clips, k, config.batch.images_single)
+        yield rows, picked
 
 
 def _multi_rows_of(

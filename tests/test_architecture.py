@@ -18,6 +18,7 @@ TIERS = {
     "dynamix.data.views": 1,
     "dynamix.data.folders": 1,
     "dynamix.data.stores": 1,
+    "dynamix.distributed": 1,
     "dynamix.data.market1501": 2,
     "dynamix.data.dukemtmc": 2,
     "dynamix.data.msmt17": 2,

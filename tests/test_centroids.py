@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dynamix import centroids
 from dynamix.centroids import CentroidsMemory, multi_centroids
 from tests import naive
 from tests.test_similarity import integers, random
@@ -138,3 +139,56 @@ def test_rows_without_a_camera_count_for_their_identity_alone():
     assert torch.allclose(found.centroids, torch.tensor([[0.5, 0.5], [0.7, 0.7]]))
     assert found.camera_labels.tolist() == [0] and found.camera_camids.tolist() == [1]
     assert found.camera_centroids.tolist() == [[1.0, 0.0]]
+
+
+def test_searchable_centroids_are_made_once_until_they_change():
+    memory = memory_of(5)
+    ready = memory.searchable()
+    assert memory.searchable() is ready and memory.copy().searchable() is not ready
+    memory.accumulate(random(2, 4), memory.labels[:2])
+    assert memory.searchable() is ready  # sums are not centroids
+    changes = (
+        lambda: memory.apply(0.5),
+        lambda: memory.centroids.mul_(2),
+        lambda: memory.merge_(memory.labels[[0, 0, 2, 3, 4]]),
+        lambda: memory.select_(memory.labels[1:]),
+        memory.release,
+    )
+    for change in changes:
+        ready = memory.searchable()
+        change()
+        assert memory.searchable() is not ready
+        assert torch.equal(memory.searchable().centroids, memory.centroids)
+
+
+@pytest.mark.parametrize("P", [40, 4000])
+def test_merging_and_selecting_in_place_need_no_second_copy(P, monkeypatch):
+    monkeypatch.setattr(centroids, "BLOCK", 64)  # several blocks
+    memory = memory_of(P, D=6)
+    memory.accumulate(random(P, 6, 1), memory.labels[integers(P, P)])
+    mapping = memory.labels.clone()
+    mapping[3::4] = mapping[1::4]
+    expected = memory.merged(mapping, integers(5, P)).select(mapping.unique()[::2])
+    at, sums_at = memory.centroids.data_ptr(), memory.sums.data_ptr()
+    memory.merge_(mapping, integers(5, P)).select_(mapping.unique()[::2])
+    assert memory.centroids.data_ptr() == at and memory.sums.data_ptr() == sums_at
+    for name in ("labels", "centroids", "videos", "sums", "counts"):
+        assert torch.equal(getattr(memory, name), getattr(expected, name))
+
+
+def test_sums_of_half_precision_do_not_overflow():
+    memory = CentroidsMemory(tensor([0]), torch.zeros(1, 2, dtype=torch.float16))
+    memory.accumulate(torch.full((9000, 2), 30.0, dtype=torch.float16), torch.zeros(9000, dtype=torch.int64))
+    assert memory.sums.dtype == torch.float32
+    assert memory.apply(0.0).centroids.tolist() == [[30.0, 30.0]] and memory.centroids.dtype == torch.float16
+
+
+def test_bad_features_are_named_before_anything_is_added():
+    memory = memory_of(3)
+    bad = random(4, 4)
+    bad[2, 1] = torch.inf
+    with pytest.raises(ValueError, match="features row 2 is not finite"):
+        memory.accumulate(bad, memory.labels[[0, 1, 2, 0]])
+    with pytest.raises(ValueError, match="D = 3, centroids D = 4"):
+        memory.accumulate(random(2, 3), memory.labels[:2])
+    assert memory.sums is None

@@ -1,5 +1,7 @@
 """Tables, and images read from memory and from disk."""
 
+import os
+import signal
 import warnings
 
 import lmdb
@@ -328,8 +330,7 @@ class TestTrainBatches:
         for (a, rows), (b, _) in zip(epoch_of(disk, views), epoch_of(memory, views), strict=True):
             assert a.keys() == b.keys()
             for name in a:
-                assert a[name].dtype == torch.uint8
-                assert (a[name].int() - b[name].int()).abs().max() <= 2
+                assert a[name].dtype == torch.uint8 and torch.equal(a[name], b[name])
             if "v0" in a:
                 assert torch.equal(a["v0"], levels[rows]) and torch.equal(b["v0"], levels[rows])
 
@@ -369,6 +370,19 @@ class TestTrainBatches:
             got = epoch_of(images, workers=workers)
             assert all(torch.equal(views["v0"], levels[rows]) for views, rows in got)
 
+    @pytest.mark.parametrize("size", [SIZE, (128, 64)])
+    def test_memory_and_workers_agree_on_photographs(self, tmp_path, size):
+        table, _ = write_images(tmp_path)
+        for i in range(len(table)):
+            with Image.open(tmp_path / f"{i}.png") as image:
+                image.resize((50 + i, 90 + 2 * i)).save(tmp_path / f"{i}.jpg", quality=80)
+        table = from_columns(
+            "j", Paths.of([f"{i}.jpg" for i in range(7)], f"{tmp_path}/"), table.pids, camids=table.camids
+        )
+        memory, disk = Images.of(table, size), Images.of(table, size, memory_gb=0.0)
+        assert same(epoch_of(memory), epoch_of(disk, workers=2))
+        assert same(epoch_of(memory), epoch_of(disk))
+
     def test_skips_are_reported_once(self, tmp_path):
         table, _ = write_images(tmp_path)
         (tmp_path / "0.png").write_bytes(b"bad")
@@ -378,6 +392,147 @@ class TestTrainBatches:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert [len(rows) for _, rows in epoch_of(images)] == [3, 2, 4]
+
+
+def pids_of(images):
+    """The worker processes kept for the images."""
+    return [] if images.workers is None else [w.pid for w in images.workers._loader._iterator._workers]
+
+
+def alive(pids):
+    return [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+
+
+MANY = [[i % 7, (i + 1) % 7] for i in range(40)]
+
+
+class TestWorkers:
+    @pytest.fixture
+    def images(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(imagery, "cores", lambda: 2)
+        return Images.of(write_images(tmp_path)[0], SIZE, memory_gb=0.0)
+
+    def test_stay_over_epochs_and_end_with_the_images(self, images):
+        whole = epoch_of(images)
+        assert same(whole, epoch_of(images, workers=2))
+        pids = pids_of(images)
+        assert len(alive(pids)) == 2
+        assert same(epoch_of(images, epoch=2), epoch_of(images, epoch=2, workers=2))
+        assert len(list(chunks(images, ints(*range(7)), 2, workers=2))) == 4
+        assert pids_of(images) == pids
+        images.close()
+        assert not alive(pids) and pids_of(images) == []
+        assert same(whole, epoch_of(images, workers=2))
+        pids = pids_of(images)
+        del images.workers  # the last reference
+        assert not alive(pids)
+
+    @pytest.mark.parametrize("workers", [0, 1, 2])
+    @pytest.mark.parametrize("memory_gb", [0.0, 1.0])
+    def test_lazy_steps_are_taken_a_few_ahead(self, tmp_path, workers, memory_gb):
+        images = Images.of(write_images(tmp_path)[0], SIZE, memory_gb=memory_gb)
+        taken = []
+
+        def lazy():
+            for rows in MANY:
+                taken.append(rows)
+                yield rows
+
+        found = train_batches(images, lazy(), "A", seed=0, epoch=0, workers=workers)
+        assert taken == []
+        for step, (_, rows) in enumerate(found):
+            assert rows.tolist() == MANY[step]
+            assert step < len(taken) <= step + 2 + 2 * workers
+        assert step == 39
+        listed = train_batches(images, MANY, "A", seed=0, epoch=0)
+        again = train_batches(images, lazy(), "A", seed=0, epoch=0, workers=workers)
+        assert same(list(listed), list(again))
+        images.close()
+
+    def test_rows_of_another_table_are_found_when_they_come(self, images):
+        found = train_batches(images, iter([[0], [7]]), "A", seed=0, epoch=0)
+        assert next(found)[1].tolist() == [0]
+        with pytest.raises(ValueError, match="another table"):
+            next(found)
+
+    def test_an_iteration_may_be_abandoned(self, images):
+        ended = []
+
+        def lazy():
+            try:
+                yield from MANY
+            finally:
+                ended.append(True)
+
+        found = train_batches(images, lazy(), "A", seed=0, epoch=0, workers=2)
+        for _ in range(3):
+            next(found)
+        pids = pids_of(images)
+        found.close()
+        assert ended and same(epoch_of(images), epoch_of(images, workers=2))
+        assert pids_of(images) == pids
+        images.close()
+
+    def test_two_iterations_at_once(self, images):
+        first = train_batches(images, MANY, "A", seed=0, epoch=0, workers=2)
+        second = train_batches(images, MANY, "A", seed=0, epoch=0, workers=1)
+        for (a, rows), (b, others) in zip(first, second, strict=True):
+            assert torch.equal(rows, others) and all(torch.equal(a[name], b[name]) for name in a)
+        images.close()
+
+    def test_a_planner_that_fails_ends_the_iteration(self, images):
+        def failing():
+            yield from MANY[:9]
+            raise RuntimeError("no more candidates")
+
+        with pytest.raises(RuntimeError, match="no more candidates"):
+            list(train_batches(images, failing(), "A", seed=0, epoch=0, workers=2))
+        assert images.workers.closed
+        assert same(epoch_of(images), epoch_of(images, workers=2))
+        images.close()
+
+    def test_a_bad_image_leaves_the_workers_usable(self, images, tmp_path):
+        good = (tmp_path / "3.png").read_bytes()
+        (tmp_path / "3.png").write_bytes(b"bad")
+        with pytest.raises(ValueError, match="3.png") as caught:
+            epoch_of(images, workers=2)
+        assert "\n" not in str(caught.value)
+        (tmp_path / "3.png").write_bytes(good)
+        assert same(epoch_of(images), epoch_of(images, workers=2))
+        images.close()
+
+    def test_a_killed_worker_is_an_error(self, images):
+        found = train_batches(images, MANY, "A", seed=0, epoch=0, workers=2)
+        next(found)
+        with pytest.raises(RuntimeError, match="worker"):  # torch's signal handler may speak first
+            os.kill(pids_of(images)[0], signal.SIGKILL)
+            list(found)
+        found.close()
+        assert same(epoch_of(images), epoch_of(images, workers=2))
+        images.close()
+
+    def test_each_opens_its_own_lmdb(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(imagery, "cores", lambda: 2)
+        table, _ = write_images(tmp_path)
+        folder, log = tmp_path / "lmdb", tmp_path / "opened"
+        write_lmdb(folder, {str(i): (tmp_path / f"{i}.png").read_bytes() for i in range(7)})
+        opened = stores._opened
+
+        def noting(*arguments):
+            with log.open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            return opened(*arguments)
+
+        monkeypatch.setattr(stores, "_opened", noting)
+        pids = np.arange(7)
+        table = from_columns("l", Paths.of([str(i) for i in range(7)], f"{folder}::"), pids, videos=pids)
+        images = Images.of(table, SIZE, memory_gb=0.0)
+        images.load(0)
+        for epoch in range(2):
+            assert len(list(train_batches(images, MANY, "A", seed=0, epoch=epoch, workers=2))) == 40
+        wanted = [os.getpid(), *pids_of(images)]
+        assert sorted(map(int, log.read_text().split())) == sorted(wanted)
+        images.close()
 
 
 def test_progress_bar(tmp_path, capsys):

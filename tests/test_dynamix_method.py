@@ -19,6 +19,7 @@ from dynamix.methods import dynamix as method
 from tests import naive
 
 torch.set_num_threads(1)
+pytestmark = pytest.mark.filterwarnings("ignore:merging exploded")  # tables of a few identities
 DIM = 4
 
 
@@ -270,6 +271,31 @@ def test_refresh_leaves_its_state_as_it_was():
         assert table.labels.tolist() == busy(epochs=3)[0].labels.tolist()
 
 
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("compare", ["previous", "blended"])
+def test_spending_the_state_changes_nothing_else(reset, before, compare):
+    table, per_epoch = busy(epochs=3)
+    config = all_kinds(
+        ecm__before_merge=before, rm__reset_labels_each_epoch=reset, rm__compare=compare
+    )  # fmt: skip
+    kept, spent = method.start(table), method.start(table)
+    for epoch, features in enumerate(per_epoch):
+        kept, expected = method.refresh(kept, table, embedder(features), config, epoch)
+        room = None if spent.memory is None else spent.memory.centroids.data_ptr()
+        spent, found = method.refresh(spent, table, embedder(features), config, epoch, spend=True)
+        assert as_dict(found.single) == as_dict(expected.single)
+        assert as_dict(spent.memory) == as_dict(kept.memory)
+        assert found.labels.tolist() == expected.labels.tolist() and found.report == expected.report
+        assert room is None or spent.memory.centroids.data_ptr() == room
+
+
+def test_an_explosion_is_warned_of():
+    table, per_epoch = busy()
+    with pytest.warns(UserWarning, match="merging exploded: .* of .* PIDs"):
+        refresh_all(table, per_epoch, change(all_kinds(), rm__tau_merge=-1.0))
+
+
 # ---- the multi-camera side
 
 
@@ -304,6 +330,16 @@ def test_draw_takes_K_of_each_pid(K):
     single = table.labels[(table.videos >= 0) & (table.labels >= 0)]
     for pid, count in zip(*np.unique(single, return_counts=True), strict=True):
         assert (table.labels[rows] == pid).sum() == (count if K == "all" else min(K, count))
+
+
+def test_every_subset_of_a_pid_is_drawn_alike():
+    picks = method._distinct(np.random.default_rng(0), np.full(60_000, 5), 3)
+    subsets, counts = np.unique(np.sort(picks, axis=1), axis=0, return_counts=True)
+    assert len(subsets) == 10 and (np.diff(subsets, axis=1) > 0).all()
+    assert np.abs(counts / 6_000 - 1).max() < 0.06  # 4.5 standard deviations
+    for count in range(4, 9):
+        few = method._distinct(np.random.default_rng(1), np.full(500, count), 3)
+        assert few.min() == 0 and few.max() == count - 1
 
 
 def test_draw_depends_on_seed_and_epoch_alone():
@@ -750,7 +786,7 @@ def test_objective_without_single_camera_rows():
 def test_epoch_tensors_are_the_epoch():
     table, per_epoch = busy(epochs=2)
     done = refresh_all(table, per_epoch, all_kinds())[-1][1]
-    tensors = method.EpochTensors.of(done, table, torch.device("cpu"))
+    tensors = method.EpochTensors.of(done, table)
     assert (
         tensors.labels.tolist() == done.labels.tolist() and tensors.camids.tolist() == table.camids.tolist()
     )

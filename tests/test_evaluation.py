@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
+from dynamix import evaluation
 from dynamix.evaluation import evaluate, label_quality, ranked_lists
 from tests import naive
 
@@ -186,6 +187,64 @@ def test_near_ties_are_decided_in_float64(spread):
     same(evaluate(*args, chunk=3), *naive.evaluate(*(x.tolist() for x in args)))
 
 
+@pytest.mark.parametrize("constants", [{"PAIRS": 1}, {"FEW": 0}, {"SHORT": 5}, {"CACHED": 1}])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_sizes_of_pieces_do_not_matter(constants, dtype, monkeypatch):
+    args = many(dtype)
+    whole, lists = evaluate(*args), ranked_lists(*args)
+    for name, value in constants.items():
+        monkeypatch.setattr(evaluation, name, value)
+    part = evaluate(*args)
+    assert torch.equal(part.cmc, whole.cmc) and (part.mAP, part.mINP) == (whole.mAP, whole.mINP)
+    assert all(torch.equal(a, b) for a, b in zip(ranked_lists(*args), lists, strict=True))
+
+
+@pytest.mark.parametrize("D", [1, 7, 95, 96, 97, 191, 768, 1000])
+@pytest.mark.parametrize("alike", [False, True])
+def test_the_margin_covers_the_error_of_the_products(D, alike):
+    """Equal entries round all to one side: the worst that products of this length do."""
+    left = torch.full((5, D), 0.1) if alike else random(5, D).float()
+    right = torch.full((300, D), 0.3) if alike else random(300, D, 1).float()
+    found = evaluation._products(evaluation.unit(left), evaluation.unit(right)).double()
+    f, g = left.double(), right.double()
+    exact = (f / f.norm(dim=1, keepdim=True)) @ (g / g.norm(dim=1, keepdim=True)).T
+    assert float((found - exact).abs().max()) < evaluation._margin(torch.float32, D) / 2
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    scores=st.lists(st.integers(-9, 9), max_size=30), repeats=st.sampled_from([1, 800]),
+    levels=st.lists(st.integers(-9, 9), min_size=1, max_size=90), width=st.sampled_from([0, 0.5, 1, 3]),
+    few=st.sampled_from([0, 64]),
+)  # fmt: skip
+def test_counts_and_intervals_are_the_loop(scores, repeats, levels, width, few):
+    """Few levels in many scores are compared, many are looked up in sorted scores."""
+    score = np.array(scores * repeats, dtype=np.float32)
+    low = np.array(levels, dtype=np.float32) - np.float32(width)
+    high = low + np.float32(2 * width)
+    above, reached = evaluation._counts(score, low, high)
+    assert above.tolist() == [repeats * sum(s > h for s in scores) for h in high]
+    assert reached.tolist() == [repeats * sum(s >= a for s in scores) for a in low]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "FEW", few)
+        inside = evaluation._inside(score, np.sort(low), np.sort(high)).tolist()
+    expected = [any(a <= s <= h for a, h in zip(low, high, strict=True)) for s in scores] * repeats
+    assert inside == [k for k, yes in enumerate(expected) if yes]
+
+
+def test_many_matches_in_a_long_gallery():
+    """Both ways of counting, and ties of matches with others, at a size of more than one tile."""
+    f = random(40, 8)[integers(0, 40, 6012, 1)] + 0.5 * random(6012, 8, 2).round()
+    pid, camid = integers(-1, 3, 6012, 3), integers(0, 3, 6012, 4)
+    pid[:12] = torch.arange(12) % 3
+    pid[12:] *= 1 + 5 * (
+        integers(0, 9, 6000, 5) > 0
+    )  # one in nine keeps its pid, the others are other people
+    pid[12:].clamp_(min=-1)
+    args = f[:12], f[12:], pid[:12], pid[12:], camid[:12], camid[12:]
+    same(evaluate(*args), *naive.evaluate(*(x.tolist() for x in args)))
+
+
 def test_gallery_order_and_scale_do_not_matter_without_ties():
     f, g, qp, gp, qc, gc = problem(6, 60, 5, 3, seed=4)
     expected = evaluate(f, g, qp, gp, qc, gc)
@@ -239,6 +298,7 @@ def poison(x):
         (changed(5, lambda p: p[:3]), {}, "3 gallery_camids for 12 gallery features"),
         (changed(3, lambda p: p + 100), {}, "share no pid"),
         ([x[:0] for x in problem(4, 12, 3, 3)], {}, "0 queries, 0 gallery images"),
+        (changed(3, lambda p: p * 0 - 1), {}, "4 queries, 0 gallery images besides junk"),
     ],
 )
 def test_bad_inputs_are_named(args, options, words):

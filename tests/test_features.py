@@ -126,6 +126,48 @@ def test_bad_rows_are_named(value, words):
     assert encoder.training
 
 
+def test_what_came_before_a_bad_row_is_yielded(encoder):
+    images = torch.zeros(6, 3, 4, 4, dtype=torch.uint8)
+    images[4, 0, 0, 0] = 255
+    found = features.extract(Broken(float("nan")), chunks(images, 2), normalization="half")
+    assert [next(found)[0].tolist() for _ in range(2)] == [[0, 1], [2, 3]]
+    with pytest.raises(ValueError, match="row 4"):
+        next(found)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_gpu(encoder, size):
+    on_cpu = features.gather(features.extract(encoder, chunks(pixels(), size), normalization="half"), N)
+    found = list(features.extract(encoder.cuda(), chunks(pixels(), size), normalization="half"))
+    assert torch.cat([rows for rows, _ in found]).tolist() == list(range(N))
+    torch.testing.assert_close(features.gather(iter(found), N).cpu(), on_cpu, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("value", [float("nan"), 0.0])
+def test_gpu_names_bad_rows_before_yielding_them(value):
+    images = torch.zeros(6, 3, 4, 4, dtype=torch.uint8)
+    images[4, 0, 0, 0] = 255
+    encoder = Broken(value).cuda()
+    found = features.extract(encoder, chunks(images, 2), normalization="half")
+    assert [next(found)[0].tolist() for _ in range(2)] == [[0, 1], [2, 3]]
+    with pytest.raises(ValueError, match="row 4"):
+        next(found)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_host_does_not_wait_for_the_gpu(encoder):
+    pinned = [(images.pin_memory(), rows) for images, rows in chunks(pixels(), 2)]
+    encoder = encoder.cuda()
+    list(features.extract(encoder, pinned, normalization="half"))
+    torch.cuda.set_sync_debug_mode("error")  # events may be waited for: they are late
+    try:
+        list(features.extract(encoder, pinned, normalization="half"))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_nothing_to_extract(encoder):
     assert list(features.extract(encoder, iter(()), normalization="half")) == []
 

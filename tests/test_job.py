@@ -213,7 +213,7 @@ class TestPlan:
             )
 
     def test_seconds_read_well(self):
-        assert [plan._seconds(x) for x in (0.05, 3.0, 600.0, 90_000.0, 1e6)] == [
+        assert [plan.time_text(x) for x in (0.05, 3.0, 600.0, 90_000.0, 1e6)] == [
             "50 ms", "3.0 s", "10.0 min", "25.0 h", "11.6 days",
         ]  # fmt: skip
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamix.centroids import CentroidsMemory
-from dynamix.relabeling import calibrate, map_labels, merge_pids, relabel, report
+from dynamix.relabeling import Relabeled, calibrate, explosion, map_labels, merge_pids, relabel, report
 from tests import naive
 from tests.test_centroids import memory_of
 from tests.test_similarity import clumped, integers, random
@@ -183,3 +183,17 @@ def test_calibrate_takes_cross_video_quantiles(limit):
     assert calibrate(memory, limit=limit) == pytest.approx(tuple(expected), abs=1e-12)
     with pytest.raises(ValueError, match="one video"):
         calibrate(CentroidsMemory(torch.arange(3), random(3, 2), tensor([5, 5, 5])))
+
+
+def test_an_explosion_is_told_with_the_histogram():
+    close = random(1, 32) + 0.05 * random(30, 32, 1)
+    memory = CentroidsMemory(torch.arange(40), torch.cat([close, random(10, 32, 2)]))
+    labels = torch.arange(40)
+    same = Relabeled(labels, labels < 0, torch.ones(40).double())
+    found = report(labels, same, memory, merge_pids(memory))
+    text = explosion(found, memory, 0.8)
+    assert found.alarm and "30 of 40 PIDs (75%)" in text and "rm.tau_merge = 0.8" in text
+    assert f"{30 * 29 / (40 * 39):.2%} of pairs" in text
+    drawn = text.split("[")[1].split("]")[0]
+    assert len(drawn) == 20 and drawn[19] == "█" and set(drawn[14:19]) == {" "}  # strangers are near 0
+    assert explosion(found, memory, 0.8, limit=5).count("[") == 1

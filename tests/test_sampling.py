@@ -1,3 +1,8 @@
+import gc
+import subprocess
+import sys
+import threading
+import time
 from collections import Counter
 from types import SimpleNamespace
 
@@ -8,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+from dynamix import sampling
 from dynamix.centroids import CentroidsMemory, MultiCentroids
 from dynamix.config import Config, change
 from dynamix.sampling import MixedBatches, match_pids
@@ -61,8 +67,73 @@ def test_match_random_and_refusals():
     assert match_pids(S[:0]).shape == (0,)
     with pytest.raises(ValueError, match="5 rows"):
         match_pids(S[:, :4])
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(ValueError, match="1 rows need 1 different columns, there are 0"):
+        match_pids(S[:1, :0])
+    bad = S.clone()
+    bad[3, 7] = torch.nan
+    with pytest.raises(ValueError, match="not finite, the first in row 3, column 7"):
+        match_pids(bad)
+    with pytest.raises(ValueError, match="row 0, column 0"):
         match_pids(S / 0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("target", ["global", "row"])
+def test_match_of_any_array(mode, target):
+    S = random(6, 500)
+    expected = match_pids(S, mode=mode, target=target)
+    arrays = [S.numpy().copy(), S.numpy().copy(order="F")]
+    arrays[0].flags.writeable = False
+    for array in arrays:
+        assert torch.equal(match_pids(array, mode=mode, target=target), expected)
+    cost = np.array(naive.pair_costs(S.tolist(), mode, target))
+    coarse = match_pids(S.float(), mode=mode, target=target)  # the two middle values tie: either may be taken
+    assert cost[np.arange(6), coarse].sum() == pytest.approx(cost[np.arange(6), expected].sum(), abs=1e-5)
+    for dtype in (torch.float16, torch.bfloat16):
+        coarse = S.to(dtype)
+        assert torch.equal(
+            match_pids(coarse, mode=mode, target=target), match_pids(coarse.float(), mode=mode, target=target)
+        )
+    assert (S == random(6, 500)).all()  # the caller's similarities stay
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    values=st.lists(st.integers(-3, 3) | st.floats(-1, 1, width=32), min_size=1, max_size=60),
+    tiles=st.integers(1, 40),
+    sample=st.sampled_from([4, 100, 10**6]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_the_median_is_exact_whatever_the_sample_says(values, tiles, sample, dtype):
+    """Tiled values are periodic: the sample may see few of them, or the wrong ones."""
+    array = np.tile(np.array(values, dtype=dtype), tiles)
+    ordered = sorted(array.tolist())
+    n = len(ordered)
+    expected = (dtype(ordered[(n - 1) // 2]) + dtype(ordered[n // 2])) / dtype(2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "SAMPLE", sample)
+        found = sampling._middle(array)
+    assert found == expected and found.dtype == dtype
+
+
+@pytest.mark.parametrize("sample", [100, 10**6])
+@pytest.mark.parametrize("n", [4000, 4001])
+def test_the_median_of_long_lines(sample, n, monkeypatch):
+    monkeypatch.setattr(sampling, "SAMPLE", sample)
+    for seed in range(5):
+        line = random(1, n, seed)[0].numpy()
+        assert sampling._middle(line) == np.median(line)
+        line[:: n // 100] = 9  # all that is sampled: it misleads
+        assert sampling._middle(line) == np.median(line)
+
+
+def test_a_large_match_is_the_optimum_about_the_exact_median():
+    S = random(8, 30_000).numpy()
+    cost = np.abs(S - np.median(S))
+    columns = match_pids(S).numpy()
+    assert cost[np.arange(8), columns].sum() == pytest.approx(
+        cost[np.arange(8), linear_sum_assignment(cost)[1]].sum(), abs=1e-12
+    )
 
 
 def world(cameras, images, singles, frames, seed=0):
@@ -274,3 +345,138 @@ def test_unavailable_identities_are_never_drawn():
         batches((table, made[1], None), configured(2, 2))
     with pytest.raises(ValueError, match="unequal"):
         batches(made, configured(2, 2), labels=table.labels[:-1])
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Matching that waits, after `gate.free` batches, until `gate.open` is set."""
+    gate = SimpleNamespace(free=3, open=threading.Event(), calls=0)
+
+    def slow(*args, **options):
+        gate.calls += 1
+        if gate.calls > gate.free:
+            assert gate.open.wait(20)
+        return match_pids(*args, **options)
+
+    monkeypatch.setattr(sampling, "match_pids", slow)
+    return gate
+
+
+def test_batches_come_as_soon_as_they_are_planned(gate):
+    made = world([2] * 6, [2] * 6, 30, (3,))
+    gate.open.set()
+    expected = batches(made, configured(3, 2))
+    whole, queue, pairs = expected.batches, expected.queue, expected.pairs
+    gate.open.clear()
+    gate.calls = 0
+    plan = batches(made, configured(3, 2))
+    assert len(plan) == 10
+    early = iter(plan)
+    first = [next(early) for _ in range(3)]
+    waiting = threading.Thread(target=lambda: plan.queue, daemon=True)
+    waiting.start()
+    made[1].centroids.zero_()  # the plan has its own copy
+    made[2].zero_()
+    waiting.join(0.1)
+    assert waiting.is_alive() and gate.calls == 4
+    gate.open.set()
+    waiting.join(20)
+    assert not waiting.is_alive()
+    assert first + list(early) == whole == plan.batches == list(plan) == list(plan)
+    assert plan.queue == queue and (plan.pairs == pairs).all()
+
+
+def test_an_error_while_planning_reaches_whoever_waits(gate, monkeypatch):
+    made = world([2] * 6, [2] * 6, 30, (3,))
+
+    def fail(*args, **options):
+        gate.calls += 1
+        if gate.calls > gate.free:
+            raise MemoryError("no room for the similarities")
+        return match_pids(*args, **options)
+
+    monkeypatch.setattr(sampling, "match_pids", fail)
+    plan = batches(made, configured(3, 2))
+    seen = []
+    with pytest.raises(MemoryError, match="no room"):
+        for rows in plan:
+            seen.append(rows)
+    assert len(seen) == 3 and len(plan) == 10
+    for name in ("queue", "pairs", "batches"):
+        with pytest.raises(MemoryError, match="no room"):
+            getattr(plan, name)
+
+
+def planners():
+    return [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+
+def test_dropping_the_batches_stops_the_planning(monkeypatch):
+    calls = []
+
+    def slow(*args, **options):
+        calls.append(0)
+        time.sleep(0.005)
+        return match_pids(*args, **options)
+
+    monkeypatch.setattr(sampling, "match_pids", slow)
+    plan = batches(world([2] * 6, [2] * 6, 30, (3,)), configured(3, 2, 5000))
+    steps = iter(plan)
+    next(steps)
+    assert len(planners()) == 1
+    del plan
+    next(steps)  # iteration alone keeps the plan going
+    del steps
+    gc.collect()
+    assert not planners() and len(calls) < 1000
+
+
+PROGRAM = """
+import time
+from dynamix import sampling
+from tests.test_sampling import batches, configured, match_pids, world
+
+def slow(*args, **options):
+    time.sleep(0.02)
+    return match_pids(*args, **options)
+
+sampling.match_pids = slow
+plan = batches(world([2] * 6, [2] * 6, 300, (3,)), configured(3, 2, 5000))
+print(len(next(iter(plan))))
+"""
+
+
+def test_a_program_may_end_while_planning():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "12\n", "")
+
+
+def test_bad_centroids_are_named():
+    table, memory, multi = world([2] * 5, [2] * 5, 10, (3,))
+    bad = CentroidsMemory(memory.labels, memory.centroids.clone())
+    bad.centroids[4, 2] = torch.inf
+    with pytest.raises(ValueError, match=r"single-camera label 9 \(row 4\) is not finite"):
+        batches((table, bad, multi), configured(2, 2))
+    worse = multi.clone()
+    worse[3] = torch.nan
+    with pytest.raises(ValueError, match=r"multi-camera label 3 \(row 3\) is not finite"):
+        batches((table, memory, worse), configured(2, 2))
+    with pytest.raises(ValueError, match="have D = 5, single-camera ones D = 6"):
+        batches((table, memory, multi[:, :5]), configured(2, 2))
+    with pytest.raises(ValueError, match="2 single-camera identities, 0 are available"):
+        batches((table, memory.select(torch.tensor([5])), multi), configured(2, 2, dsm__min_images=4))
+    batches((table, bad, worse), configured(2, 2, dsm__mode="random"))  # no centroid is looked at
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_planning_on_a_gpu_is_that_on_the_cpu():
+    table, memory, multi = world([2] * 9, [2] * 9, 300, (2, 3))
+    on_gpu = CentroidsMemory(memory.labels.cuda(), memory.centroids.cuda())
+    config = configured(4, 2, 50, dsm__queue_epochs=0.25)
+    expected = batches((table, memory, multi), config)
+    busy = torch.randn(4000, 4000, device="cuda")
+    for _ in range(50):  # the default stream is not waited for
+        busy = busy @ busy / 100
+    found = batches((table, on_gpu, multi.cuda()), config)
+    on_gpu.centroids.zero_()
+    assert list(found) == list(expected) and found.queue == expected.queue

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
 from dynamix import similarity
-from dynamix.similarity import components, nearest, pairs_above, unit
+from dynamix.similarity import components, nearest, pairs_above, prepared, screen, search, unit
 from tests import naive
 
 torch.set_num_threads(1)
@@ -166,7 +166,7 @@ def test_pairs_and_components_are_the_loops(P, D, groups, chunk, threshold, ties
 
 
 def test_components_stream_when_everything_percolates(monkeypatch):
-    monkeypatch.setattr(similarity, "EDGES", 50)
+    monkeypatch.setattr(similarity.merging, "EDGES", 50)
     c = random(300, 16)
     for threshold in (-1.0, 0.2, 0.45, 0.6):
         expected = (
@@ -181,15 +181,114 @@ def test_components_stream_when_everything_percolates(monkeypatch):
 def test_grouped_search_skips_other_groups(monkeypatch):
     """The products of a grouped search stay near the sum of n_g P_g, far from n P, in few calls."""
     work = []
-    original = similarity._search
+    original = search._near_in_groups
 
-    def counted(features, candidates, rows, columns, own, *, whole):
+    def counted(left, ready, rows, columns, own):
         work.append(rows.shape[0] * rows.shape[1] * columns.shape[1])
-        return original(features, candidates, rows, columns, own, whole=whole)
+        return original(left, ready, rows, columns, own)
 
-    monkeypatch.setattr(similarity, "_search", counted)
+    monkeypatch.setattr(search, "_near_in_groups", counted)
     fg, cg = integers(400, 6000), integers(400, 3000, 1)
     exact = int((torch.bincount(fg, minlength=400) * torch.bincount(cg, minlength=400)).sum())
     found = nearest(random(6000, 8), random(3000, 8, 1), feature_groups=fg, centroid_groups=cg, chunk=512)
     assert exact <= sum(work) <= 4 * exact < 6000 * 3000 / 50 and len(work) < 60
     assert (cg[found.index] == fg).all()
+
+
+KINDS = ("int8", "bfloat16", "float32")
+
+
+def spread(D, case, dtype=torch.float64):
+    """Features and centroids, and which centroid each feature comes from."""
+    own = integers(300, 90, 3)
+    centroids = random(300, D, 1, dtype) + {"shifted": 3.0}.get(case, 0.0)
+    if case == "ties":
+        centroids = clumped(300, D, 40).to(dtype)
+    if case == "outlier":
+        centroids[:, 0] *= 100
+    if case == "equal":
+        centroids[:] = centroids[:1]
+    return centroids[own] + 0.5 * random(90, D, 2, dtype), centroids, own
+
+
+@pytest.fixture
+def screened(monkeypatch):
+    """Screening of small searches with one kind of codes only, in tiles of 64 centroids."""
+
+    def force(kind):
+        monkeypatch.setattr(prepared, "SCREENED", 1)
+        monkeypatch.setitem(screen.TILE, "cpu", 64)
+        monkeypatch.setattr(screen, "kinds", lambda device: (kind,))
+
+    return force
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", ["plain", "shifted", "ties", "outlier", "equal"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_screening_never_changes_a_bit(screened, kind, case, dtype):
+    f, c, own = spread(40, case, dtype)
+    own[::7] = -1
+    plain, pairs, roots = nearest(f, c, own=own), pairs_above(c, 0.3), components(c, 0.3)
+    equal = pairs_above(c, 1.0)  # up to rounding
+    screened(kind)
+    assert torch.equal(equal, pairs_above(c, 1.0))
+    for chunk in (None, 17):
+        for a, b in zip(plain, nearest(f, c, own=own, chunk=chunk), strict=True):
+            assert torch.equal(a, b)
+        assert torch.equal(pairs, pairs_above(c, 0.3, chunk=chunk))
+        assert torch.equal(roots, components(c, 0.3, chunk=chunk))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", ["plain", "shifted", "outlier"])
+def test_the_bound_holds_and_is_not_idle(screened, kind, case):
+    """No coarse score is further off than its bound, and few pairs are left to score exactly."""
+    screened(kind)
+    f, c, _ = spread(256, case, torch.float32)
+    ready, left = prepared.Prepared(c), unit(f)
+    exact = left.double() @ (unit(c).double() - ready.mean.double()).T
+    for tile in screen.tiles(screen.encode(left, kind), ready.codes(kind), len(c)):
+        columns = slice(tile.start, tile.start + tile.scores.shape[0] * screen.GROUP)
+        coarse = (tile.scores * tile.scale[:, None]).flatten(0, 1)[: len(c) - tile.start].T
+        bound = tile.bound.repeat_interleave(screen.GROUP, 0)[: len(c) - tile.start].T
+        assert ((exact[:, columns] - coarse).abs() <= bound).all()
+    if case == "plain":
+        i, _ = search._screened(left, ready, kind, None)
+        assert len(f) <= len(i) < 5 * len(f)
+
+
+def test_screening_gives_up_where_it_tells_nothing(screened):
+    f, c, _ = spread(40, "equal")
+    for kind in KINDS:
+        screened(kind)
+        assert search._screened(unit(f), prepared.Prepared(c), kind, None) is None
+
+
+def test_the_fastest_kind_comes_first_and_finer_ones_follow():
+    fineness = [KINDS.index(kind) for kind in screen.kinds("cpu")]
+    assert fineness == sorted(fineness) and screen.kinds("cpu")[-1] == "float32"
+
+
+def test_prepared_centroids_are_checked_and_coded_once(monkeypatch):
+    f, c, own = spread(40, "plain", torch.float32)
+    c = torch.cat([c] * 8) + random(2400, 40, 5, torch.float32)
+    ready, calls = prepared.Prepared(c), []
+    original = screen.encode_centered
+    monkeypatch.setattr(screen, "encode_centered", lambda *a: calls.append(1) or original(*a))
+    for _ in range(3):
+        for a, b in zip(nearest(f, c, own=own), nearest(f, ready, own=own), strict=True):
+            assert torch.equal(a, b)
+    assert len(calls) == 3 + 1  # each call without it, and once with it
+
+
+def test_half_precision_is_computed_in_float32_and_overflow_is_named():
+    f, c, own = spread(40, "plain", torch.float32)
+    half = nearest((200 * f).half(), (200 * c).half(), own=own)  # squares are beyond float16
+    full = nearest((200 * f).half().float(), (200 * c).half().float(), own=own)
+    assert torch.equal(half.index, full.index) and half.similarity.dtype == torch.float16
+    assert torch.equal(half.similarity, full.similarity.half())
+    large = f.half()
+    large[4] *= 60_000
+    with pytest.raises(ValueError, match="features row 4 is not finite: beyond float16"):
+        nearest(large, c.half())

@@ -2,18 +2,21 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dynamix import checkpoint, trainer
 from dynamix.config import change, to_json
 from dynamix.data import views
 from dynamix.data.table import Paths
 from dynamix.methods import dynamix as method
+from tests import ranks
 
 TERMS = {"ins", "aug", "cen", "cc", "total"}
 
@@ -244,3 +247,152 @@ def test_trains_on_a_gpu(small_config, mixed_table, tmp_path):
     for config in (small_config, change(small_config, rm__scope="global", rm__compare="previous")):
         last = list(trainer.train(config, mixed_table, tmp_path / config.rm.scope, device="cuda"))[-1]
         assert np.isfinite(last.terms["total"]) and last.report is not None
+
+
+class Waiting(TorchDispatchMode):
+    """Refuses what would make the host wait for a GPU: reading a value, or a size that depends on values."""
+
+    NAMES = ("item", "_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "isin")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__.lstrip("_")
+        by_mask = name.startswith("index") and any(
+            isinstance(i, torch.Tensor) and i.dtype in (torch.bool, torch.uint8)
+            for i in (args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ())
+        )
+        if by_mask or any(name.startswith(each.lstrip("_")) for each in self.NAMES):
+            raise AssertionError(f"{func} waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
+SWITCHES = [
+    {},
+    {"ins__use_single": False, "aug__use_single": False, "cen__use_single": "centroids_only"},
+    {"cen__use_single": "off", "cen__scope": "all", "cc__reduction": "camera_sum", "cc__hard_negatives": 2},
+    {"ins__negatives": "same_type", "ins__include_self": False, "opt__name": "sgd", "aug__views": "C"},
+]
+
+
+def guarded(monkeypatch, guard):
+    """From the second step on: the first one fetches the epoch's labels."""
+    step, calls = trainer._Run.step, []
+
+    def inside(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            return step(*arguments)
+        with guard:
+            return step(*arguments)
+
+    monkeypatch.setattr(trainer._Run, "step", inside)
+    return calls
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_the_step_never_waits_for_the_device(small_config, mixed_table, tmp_path, monkeypatch, switch):
+    calls = guarded(monkeypatch, Waiting())
+    # The optimizer's step counters live on the CPU, here as on a GPU: reading them does not wait.
+    config = change(small_config, epochs=1, iterations=3, **({"opt__name": "sgd"} | switch))
+    finish(config, mixed_table, tmp_path)
+    assert len(calls) == 3
+
+
+def test_what_would_wait_is_noticed():
+    x = torch.arange(4.0)
+    works = (lambda: x.sum().item(), lambda: x[x > 1], lambda: x.unique(), lambda: (x > 1).nonzero())
+    for work in works:
+        with pytest.raises(AssertionError, match="waits"), Waiting():
+            work()
+    with Waiting():
+        x[torch.tensor([1, 2])].masked_fill(x[:2] > 1, 0).logsumexp(0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("switch", [*SWITCHES, {"opt__name": "adamw"}])
+def test_the_step_never_waits_for_a_gpu(small_config, mixed_table, tmp_path, monkeypatch, switch):
+    class Strict:
+        def __enter__(self):
+            torch.cuda.set_sync_debug_mode("error")
+
+        def __exit__(self, *_):
+            torch.cuda.set_sync_debug_mode("default")
+
+    calls = guarded(monkeypatch, Strict())
+    config = change(small_config, epochs=1, iterations=4, **switch)
+    assert len(list(trainer.train(config, mixed_table, tmp_path, device="cuda"))) == 5 and len(calls) == 4
+
+
+def test_terms_are_a_mapping_of_plain_numbers():
+    terms = trainer.Terms({"a": torch.tensor(1.5), "b": torch.tensor(2.0)}, torch.tensor([-1.0, 3.0]))
+    assert dict(terms) == {"a": 1.5, "b": 2.0} and len(terms) == 2 and list(terms) == ["a", "b"]
+    assert terms.logits == (-1.0, 3.0) and str(terms) == "{'a': 1.5, 'b': 2.0}"
+    with pytest.raises(KeyError):
+        terms["c"]
+
+
+@pytest.mark.parametrize("ahead, seen", [(0, 5), (2, 7), (9, 8)])
+def test_a_loss_checked_late_still_names_its_step_and_stops_before_writing(
+    small_config, mixed_table, tmp_path, monkeypatch, ahead, seen
+):
+    """The third step of the second epoch goes wrong; `ahead` more are launched before it is known."""
+    step, count = trainer._Run.step, []
+
+    def wrong(self, *arguments):
+        terms = step(self, *arguments)
+        count.append(1)
+        if len(count) == 6:
+            terms = trainer.Terms({"ins": torch.tensor(torch.nan)}, torch.zeros(2))
+        return terms
+
+    monkeypatch.setattr(trainer._Run, "step", wrong)
+    monkeypatch.setattr(trainer._Run, "ahead", ahead)
+    records, config = [], change(small_config, epochs=2)
+    with pytest.raises(FloatingPointError, match=r"'ins' is nan at epoch 1, step 1, rows \[\d+, .*lower"):
+        for record in trainer.train(config, mixed_table, tmp_path, device="cpu"):
+            records.append(record)
+    assert len([r for r in records if isinstance(r, trainer.Step)]) == seen
+    assert checkpoint.load(tmp_path).epoch == 0
+    assert len((tmp_path / trainer.LOG).read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_half_precision_and_layout_change_little(small_config, mixed_table, tmp_path, name):
+    config = change(small_config, epochs=1, opt__name=name, opt__lr=1e-3)
+    exact = finish(config, mixed_table, tmp_path / "exact")[-1].terms
+    half = finish(change(config, opt__amp="bf16"), mixed_table, tmp_path / "half")[-1].terms
+    assert half == pytest.approx(exact, rel=0.1) and half != exact
+
+
+def test_embedding_shows_its_progress(small_config, mixed_table, tmp_path, monkeypatch):
+    seen = []
+
+    class Bar(trainer.tqdm):
+        def __init__(self, *arguments, **options):
+            seen.append((options["desc"], options["total"], options["disable"]))
+            super().__init__(*arguments, **options | {"disable": True})
+
+    monkeypatch.setattr(trainer, "tqdm", Bar)
+    list(trainer.train(change(small_config, epochs=1), mixed_table, tmp_path, device="cpu", progress=True))
+    assert seen == [("embedding", 1, False)] * 2  # the multi- and the single-camera images
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_training_is_close(small_config, mixed_table, world_roots, tmp_path):
+    """In a process of its own: the tests' type checks are not for compiling."""
+    config = ranks.configuration(epochs=1, iterations=2)
+    with ranks.encoder_is(ranks.Small):
+        exact = finish(config, mixed_table, tmp_path / "exact")[-1].terms
+    (tmp_path / "config.json").write_text(to_json(change(config, opt__compile=True)))
+    code = (
+        "import sys, pathlib, torch; torch.set_num_threads(1)\n"
+        "from dynamix import trainer; from dynamix.config import from_json; from tests import ranks\n"
+        "config = from_json(pathlib.Path(sys.argv[1]).read_text())\n"
+        "with ranks.encoder_is(ranks.Small):\n"
+        "    table = ranks.table_of(*sys.argv[2:4])\n"
+        "    for _ in trainer.train(config, table, sys.argv[4], device='cpu'): pass\n"
+    )
+    where = [tmp_path / "config.json", world_roots["plaza"], world_roots["videos"], tmp_path / "compiled"]
+    subprocess.run([sys.executable, "-c", code, *map(str, where)], check=True)
+    line = json.loads((tmp_path / "compiled" / trainer.LOG).read_text())
+    assert line["terms"] == pytest.approx(exact, rel=1e-3)
+    assert weights(tmp_path / "compiled").keys() == weights(tmp_path / "exact").keys()

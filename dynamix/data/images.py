@@ -1,16 +1,16 @@
 """Decoding and loading: `Images` of a table, read in chunks or as training batches with their views.
 
-Images are kept decoded in memory where they fit, else read by worker processes. Which way, and how many
-workers, never changes which views are drawn: they are keyed by (seed, epoch, step).
+Images are kept decoded in memory where they fit, else read by worker processes that stay from one epoch to
+the next. Views are made from whole batches, by the same code wherever images come from: on a GPU if that is
+where they go, else by whoever read the batch. They are keyed by (seed, epoch, step), whatever the workers.
 """
 
 import io
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 from tqdm import tqdm
@@ -26,7 +26,7 @@ from tqdm import tqdm
 from dynamix.data import stores
 from dynamix.data import views as view_module
 from dynamix.data.table import Paths, Table
-from dynamix.data.views import ViewParameters
+from dynamix.data.views import ViewParameters, send
 
 BLOCK = 256  # images per task of the decoding threads
 REMEDY = 'replace the file, or leave it out with on_bad_image="skip" (--on-bad-image=skip)'
@@ -45,6 +45,7 @@ class Images:
     pixels: Tensor | None = None  # (N, 3, H, W) uint8 when all fit in memory
     on_bad_image: Literal["error", "skip"] = "error"
     skipped: set[int] = field(default_factory=set)
+    workers: "_Workers | None" = field(default=None, init=False, repr=False)  # kept between epochs
 
     @classmethod
     def of(
@@ -74,6 +75,12 @@ class Images:
             return image
         return tv.resize(image, list(self.size), interpolation=InterpolationMode.BICUBIC, antialias=True)
 
+    def close(self) -> None:
+        """End the worker processes; they also end with the last reference, and start again when needed."""
+        if self.workers is not None:
+            self.workers.close()
+            self.workers = None
+
     def settle(self, problems: dict[int, Exception]) -> None:
         """Raise the first problem, or note the rows as skipped and say so."""
         if problems and self.on_bad_image == "error":
@@ -90,13 +97,13 @@ def decode(path: str) -> UInt8[Tensor, "3 H W"]:
     source: Any = io.BytesIO(stores.value(folder, key)) if mark else path
     try:
         with Image.open(source) as image:
-            levels = np.array(image.convert("RGB"))
+            levels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
     except FileNotFoundError:
         raise FileNotFoundError(f"no image {path}: the table was read from other data; {REMEDY}") from None
     except Exception as error:  # decoders raise nearly any type on corrupt data
         reason = " ".join(str(error).split())
         raise ValueError(f"cannot read image {path} ({reason}): {REMEDY}") from error
-    return torch.from_numpy(levels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(levels).permute(2, 0, 1)  # as decoded: resizing is faster on this order
 
 
 def _decode_all(images: Images, progress: bool) -> UInt8[Tensor, "N 3 H W"]:
@@ -127,70 +134,62 @@ def _decode_all(images: Images, progress: bool) -> UInt8[Tensor, "N 3 H W"]:
     return pixels
 
 
-class _Prepared(NamedTuple):
-    views: dict[str, Tensor]
+class _Task(NamedTuple):
+    """One step's work: rows, the views planned for them, and whether the reader makes them."""
+
+    rows: np.ndarray
+    planned: dict[str, ViewParameters]
+    make: bool = False
+
+
+class _Batch(NamedTuple):
+    """What was read: the images of the readable rows, or already their views."""
+
+    images: Tensor
     rows: Tensor
+    planned: dict[str, ViewParameters]
+    views: dict[str, Tensor]
     problems: dict[int, Exception]
 
 
-Planner = Callable[[int, int], dict[str, ViewParameters]]  # (step, rows of the step) -> views
-
-
 @dataclass(frozen=True)
-class _Steps(Dataset):
-    """Item = one whole step, so that whoever prepares it draws the same parameters."""
+class _Reader(Dataset):
+    """Reads whole steps from disk; all that a worker process needs to know."""
 
     images: Images
-    batches: Sequence[np.ndarray]
-    planner: Planner
-    share: slice
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getitem__(self, step: int) -> _Prepared:
-        """From disk, image by image."""
-        rows, planned, index = self._plan(step)
-        made: dict[str, list[Tensor]] = {name: [] for name in planned}
+    def __getitem__(self, task: _Task) -> _Batch:
+        pixels = torch.empty(len(task.rows), 3, *self.images.size, dtype=torch.uint8)
         kept: list[int] = []
         problems: dict[int, Exception] = {}
-        for at in index.tolist():
+        for at, row in enumerate(task.rows.tolist()):
             try:
-                image = self.images.load(int(rows[at]))
+                pixels[len(kept)] = self.images.load(row)
+                kept.append(at)
             except (ValueError, OSError) as error:
-                problems[int(rows[at])] = error
-                continue
-            kept.append(int(rows[at]))
-            for name, view in view_module.make_one(image, planned, at).items():
-                made[name].append(view)
-        return _Prepared({name: self._stack(each) for name, each in made.items()}, _long(kept), problems)
-
-    def in_memory(self, step: int, device: torch.device | str | None) -> _Prepared:
-        """From memory, the whole step at once and on `device`."""
-        assert self.images.pixels is not None
-        rows, planned, index = self._plan(step)
-        if self.images.skipped:
-            index = index[~np.isin(rows[index], list(self.images.skipped))]
-        kept = _long(rows[index])
-        batch = self.images.pixels[kept].to(device)
-        made = {name: view_module.apply(batch, drawn.select(index)) for name, drawn in planned.items()}
-        return _Prepared(made, kept, {})
-
-    def _plan(self, step: int) -> tuple[np.ndarray, dict[str, ViewParameters], np.ndarray]:
-        rows = self.batches[step]
-        return rows, self.planner(step, len(rows)), np.arange(len(rows))[self.share]
-
-    def _stack(self, images: list[Tensor]) -> Tensor:
-        return torch.stack(images) if images else torch.empty(0, 3, *self.images.size, dtype=torch.uint8)
+                problems[row] = error
+        read = _batch(pixels[: len(kept)], task, np.array(kept, np.int64), problems)
+        if not task.make:
+            return read
+        return read._replace(images=pixels.new_empty(0), views=view_module.made(read.images, read.planned))
 
 
-def _long(rows: Sequence[int] | np.ndarray) -> Tensor:
-    return torch.as_tensor(rows, dtype=torch.int64)
+def _batch(pixels: Tensor, task: _Task, kept: np.ndarray, problems: dict[int, Exception]) -> _Batch:
+    planned = {name: drawn.select(kept) for name, drawn in task.planned.items()}
+    return _Batch(pixels, torch.from_numpy(task.rows[kept]), planned, {}, problems)
+
+
+def _from_memory(images: Images, task: _Task, pin: bool) -> _Batch:
+    assert images.pixels is not None
+    kept = np.flatnonzero(~np.isin(task.rows, list(images.skipped)))
+    pixels = torch.empty(len(kept), 3, *images.size, dtype=torch.uint8, pin_memory=pin)
+    torch.index_select(images.pixels, 0, torch.from_numpy(task.rows[kept]), out=pixels)
+    return _batch(pixels, task, kept, {})
 
 
 def train_batches(
     images: Images,
-    batches: Sequence[Sequence[int]],
+    batches: Iterable[Sequence[int]],
     views: str,
     *,
     seed: int,
@@ -201,45 +200,80 @@ def train_batches(
 ) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     """One epoch's training batches: views by name (`views.names`), (B, 3, H, W) uint8, and their rows (B,).
 
-    Views are drawn per (seed, epoch, step) for all rows of the step, whatever `workers`. `share` prepares
-    only those rows of each step: a rank's part, with the very views the whole step would have. `device`
-    is where in-memory images are augmented; images from disk arrive there ready.
+    `batches` may be lazy: it is taken at most a few steps ahead. Views are drawn per (seed, epoch, step) for
+    all rows of the step, whatever `workers`. `share` prepares only those rows of each step: a rank's part,
+    with the very views the whole step would have. `device` is where the views arrive (None: the CPU).
     """
+    drawn = _planned(batches, views, images, seed, epoch, share)
+    where = torch.device(device or "cpu")
+    # On a GPU the views take no time; on a CPU the workers make them, while the next step runs.
+    tasks = (_Task(rows, planned, make=where.type == "cpu") for rows, planned in drawn)
+    return _arrived(_read(images, tasks, workers, where, _length(batches)), where)
+
+
+def _planned(
+    batches: Iterable[Sequence[int]], views: str, images: Images, seed: int, epoch: int, share: slice
+) -> Iterator[tuple[np.ndarray, dict[str, ViewParameters]]]:
     view_module.names(views)
-    planner = partial(_plan_training, views=views, size=images.size, seed=seed, epoch=epoch)
-    steps = _Steps(images, [_checked(rows, len(images)) for rows in batches], planner, share)
-    return _iterate(steps, workers, device)
+    checked = _checked(batches, len(images))
+
+    def steps() -> Iterator[tuple[np.ndarray, dict[str, ViewParameters]]]:
+        for step, rows in enumerate(checked):
+            generator = view_module.generator_of(seed, epoch, step)
+            planned = view_module.plan(views, len(rows), images.size, generator)
+            mine = np.arange(len(rows))[share]
+            yield rows[mine], {name: drawn.select(mine) for name, drawn in planned.items()}
+
+    return steps()
 
 
-def _plan_training(
-    step: int, count: int, *, views: str, size: tuple[int, int], seed: int, epoch: int
-) -> dict[str, ViewParameters]:
-    return view_module.plan(views, count, size, view_module.generator_of(seed, epoch, step))
+def _arrived(read: Iterator[_Batch], where: torch.device) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    for batch in read:
+        views = batch.views or view_module.made(send(batch.images, where), batch.planned)
+        yield views, batch.rows
 
 
 def batches(
-    images: Images, row_lists: Iterable[Sequence[int] | np.ndarray], *, workers: int = 0
+    images: Images,
+    row_lists: Iterable[Sequence[int] | np.ndarray],
+    *,
+    workers: int = 0,
+    device: torch.device | str | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The original images of each list of rows: (B, 3, H, W) uint8 and the rows (B,), in order."""
-    planner = partial(_plan_originals, size=images.size)
-    steps = _Steps(images, [_checked(rows, len(images)) for rows in row_lists], planner, slice(None))
-    return ((views["v0"], rows) for views, rows in _iterate(steps, workers, None))
+    """The original images of each list of rows: (B, 3, H, W) uint8 and the rows (B,), in order.
 
-
-def _plan_originals(step: int, count: int, *, size: tuple[int, int]) -> dict[str, ViewParameters]:
-    return {"v0": view_module.draw(count, size, np.random.default_rng(0), augment="none")}
+    They stay on the CPU: `device` is where they will go, and if that is a GPU they lie in pinned memory.
+    """
+    tasks = (_Task(rows, {}) for rows in _checked(row_lists, len(images)))
+    read = _read(images, tasks, workers, torch.device(device or "cpu"), _length(row_lists))
+    return ((batch.images, batch.rows) for batch in read)
 
 
 def chunks(
-    images: Images, rows: Int[np.ndarray, " n"], size: int, *, workers: int = 0
+    images: Images,
+    rows: Int[np.ndarray, " n"],
+    size: int,
+    *,
+    workers: int = 0,
+    device: torch.device | str | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The original images of `rows`, `size` at a time, for feature extraction; memory O(size)."""
+    """The original images of `rows`, `size` at a time, for feature extraction; memory O(size).
+
+    `device` as in `batches`.
+    """
     if size < 1:
         raise ValueError(f"the chunk size must be at least 1, got {size}")
-    return batches(images, [rows[at : at + size] for at in range(0, len(rows), size)], workers=workers)
+    lists = [rows[at : at + size] for at in range(0, len(rows), size)]
+    return batches(images, lists, workers=workers, device=device)
 
 
-def _checked(rows: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
+def _checked(lists: Iterable[Sequence[int] | np.ndarray], count: int) -> Iterable[np.ndarray]:
+    """Rows as arrays: what is there already is looked at now, what comes later when it comes."""
+    arrays = (_rows(rows, count) for rows in lists)
+    return list(arrays) if isinstance(lists, Sequence) else arrays
+
+
+def _rows(rows: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
     array = np.asarray(rows, np.int64)
     if array.size and not 0 <= array.min() <= array.max() < count:
         raise ValueError(
@@ -248,30 +282,113 @@ def _checked(rows: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
     return array
 
 
-def _iterate(
-    steps: _Steps, workers: int, device: torch.device | str | None
-) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-    if steps.images.pixels is not None:
-        for step in range(len(steps)):
-            yield steps.in_memory(step, device)[:2]
+def _length(steps: Iterable[Any]) -> int | None:
+    return len(steps) if isinstance(steps, Sized) else None
+
+
+def _read(
+    images: Images, tasks: Iterator[_Task], workers: int, where: torch.device, count: int | None
+) -> Iterator[_Batch]:
+    """The batches of some tasks, in order; at most a few tasks are taken ahead of what was asked for."""
+    pin = where.type == "cuda"
+    if images.pixels is not None:
+        for task in tasks:
+            yield _from_memory(images, task, pin)
         return
-    for views, rows, problems in _from_disk(steps, workers):
-        steps.images.settle(problems)
-        yield {name: view.to(device) for name, view in views.items()}, rows
+    # A single step has nothing to be read ahead of it.
+    number = 0 if count is not None and count < 2 else min(workers, cores())
+    reader = _Reader(Images(images.paths, images.size))
+    made = _by_workers(images, reader, tasks, number, pin) if number else (reader[task] for task in tasks)
+    for batch in made:
+        images.settle(batch.problems)
+        yield batch
 
 
-def _from_disk(steps: _Steps, workers: int) -> Iterator[_Prepared]:
-    # A generator of its own: the loader draws a seed from it and must leave torch's global one alone.
-    generator = torch.Generator().manual_seed(0)
-    loader = DataLoader(
-        steps, batch_size=None, num_workers=min(workers, len(steps), cores()), collate_fn=_as_is,
-        generator=generator,
-    )  # fmt: skip
-    with warnings.catch_warnings():
-        # Workers only decode, with no thread pool of their own: forking beside torch's threads is safe here.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
-        iterator = iter(loader)
-    yield from iterator
+def _by_workers(
+    images: Images, reader: _Reader, tasks: Iterator[_Task], number: int, pin: bool
+) -> Iterator[_Batch]:
+    """By the workers kept for these images; by others where those are at work for another iteration."""
+    kept = images.workers
+    if kept is not None and kept.busy:
+        others = _Workers(reader, number, pin)
+        try:
+            yield from others.read(tasks)
+        finally:
+            others.close()
+        return
+    if kept is None or not kept.usable() or kept.number < number or (pin and not kept.pin):
+        images.close()
+        kept = images.workers = _Workers(reader, number, pin)
+    yield from kept.read(tasks)
+
+
+class _Workers:
+    """Processes that read steps, for one iteration at a time and any number of them.
+
+    They never touch a GPU, so that forking beside an initialized one is safe; an LMDB is opened by each.
+    """
+
+    def __init__(self, reader: _Reader, number: int, pin: bool):
+        self.number, self.pin, self.busy, self.closed = number, pin, False, False
+        self._feed = _Feed()
+        self._loader = DataLoader(
+            reader,
+            batch_size=None,  # a task is a whole batch
+            sampler=self._feed,
+            num_workers=number,
+            collate_fn=_as_is,
+            pin_memory=pin,
+            persistent_workers=True,
+            prefetch_factor=2,
+            # Of its own: the loader draws a seed from it and must leave torch's global one alone.
+            generator=torch.Generator().manual_seed(0),
+        )
+
+    def read(self, tasks: Iterator[_Task]) -> Iterator[_Batch]:
+        """The batches of the tasks, in order. After any error the processes are ended."""
+        self.busy, self._feed.tasks = True, tasks
+        try:
+            with warnings.catch_warnings():
+                # Workers have no thread pool of their own: forking beside torch's threads is safe here.
+                warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
+                iterator = iter(self._loader)
+            yield from iterator
+        except GeneratorExit:
+            raise  # abandoned: what is still on its way is dropped when the next iteration starts
+        except BaseException as error:
+            lost = isinstance(error, EOFError | ConnectionError) or not self.usable()
+            self.close()
+            if lost and isinstance(error, Exception):
+                raise RuntimeError(
+                    "a worker process reading images was ended, perhaps for want of memory: use fewer workers"
+                ) from error
+            raise
+        finally:
+            self.busy, self._feed.tasks = False, iter(())
+
+    def usable(self) -> bool:
+        """Whether nothing ended them, or one of them."""
+        iterator: Any = self._loader._iterator
+        return not self.closed and (iterator is None or all(w.is_alive() for w in iterator._workers))
+
+    def close(self) -> None:
+        """End the processes."""
+        iterator: Any = self._loader._iterator
+        self.closed, self._loader._iterator = True, None
+        if iterator is not None:
+            iterator._shutdown_workers()
+
+
+class _Feed(Sampler):
+    """The tasks of the iteration at hand, taken only as the workers come to them."""
+
+    tasks: Iterator[_Task] = iter(())
+
+    def __iter__(self) -> Iterator[_Task]:
+        return self
+
+    def __next__(self) -> _Task:
+        return next(self.tasks)
 
 
 def cores() -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from dynamix import checkpoint, data, trainer
+from dynamix import checkpoint, data, distributed, trainer
 from dynamix.config import Config, identity, to_json
 from dynamix.data.table import Table
 from dynamix.experiments import datasets
@@ -52,13 +52,22 @@ class Job:
 
 
 def train(job: Job, out: Path) -> dict[str, Any]:
-    """Train (or resume) in `out`, score on the targets, write `out/result.json` and return what it holds."""
-    table = job.table()
-    print("\n".join(describe(table)))
-    records = trainer.train(
-        job.config, table, out, weights=job.weights, allow_partial=job.allow_partial, progress=True
-    )
-    trainer.show(_with_weights_report(records, out), job.config)
+    """Train (or resume) in `out`, score on the targets, write `out/result.json` and return what it holds.
+
+    Of several processes (torchrun) the first does what comes after training; the others return {}.
+    """
+    with distributed.started():
+        leads = distributed.leader()
+        with distributed.first_here_first():
+            table = job.table()
+        if leads:
+            print("\n".join(describe(table)))
+        records = trainer.train(
+            job.config, table, out, weights=job.weights, allow_partial=job.allow_partial, progress=leads
+        )
+        trainer.show(_with_weights_report(records, out), job.config)
+    if not leads:
+        return {}
     scores = evaluate(out, job.targets, job.folder, on_bad_image=job.config.on_bad_image)
     result = {
         "protocol": job.protocol,
@@ -77,7 +86,7 @@ def _with_weights_report(
     records: Iterator[trainer.Step | trainer.Epoch], out: Path
 ) -> Iterator[trainer.Step | trainer.Epoch]:
     """The records; with the first of a new run, what matched of its pretrained weights is printed."""
-    said = (out / trainer.WEIGHTS).exists()
+    said = (out / trainer.WEIGHTS).exists() or not distributed.leader()
     for record in records:
         if not said and (out / trainer.WEIGHTS).exists():
             tqdm.write((out / trainer.WEIGHTS).read_text().rstrip())

@@ -66,10 +66,10 @@ def plan(job: Job) -> list[str]:
         f"refresh  {embedded:,} images embedded at the start of each epoch (K = {config.ecm.K})",
         f"memory   networks, optimizer, centroids {cost.memory / GB:.2f} GB; "
         f"table {_bytes(table) / GB:.2f} GB; {_kept(table, config)}",
-        f"time     measured on {provenance()['device']}: a step {_seconds(cost.step)} "
-        f"(reading and augmenting its batch {_seconds(cost.load)} per loader, {loaders} of them), "
-        f"embedding {_rate(cost.embed)} images/s, reading {_rate(cost.read)} images/s per loader",
-        f"         about {_seconds(config.iterations * step + refresh)} an epoch, {_seconds(total)} in all",
+        f"time     measured on {provenance()['device']}: a step {time_text(cost.step)} "
+        f"(reading and augmenting its batch {time_text(cost.load)} per loader, {loaders} of them), "
+        f"embedding {rate_text(cost.embed)} images/s, reading {rate_text(cost.read)} images/s per loader",
+        f"         about {time_text(config.iterations * step + refresh)} an epoch, {time_text(total)} in all",
     ]
 
 
@@ -202,11 +202,13 @@ def _distinct(table: Table) -> int:
     return len(np.unique(table.labels[(table.videos >= 0) & (table.labels >= 0)]))
 
 
-def _rate(value: float) -> str:
+def rate_text(value: float) -> str:
+    """A number of things a second, in two digits or whole."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _seconds(value: float) -> str:
+def time_text(value: float) -> str:
+    """Seconds in the unit that suits them."""
     for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
         if value >= 2 * size:
             return f"{value / size:,.1f} {unit}"

@@ -5,8 +5,10 @@ batches   Data Sampling plans the epoch's mini-batches
 objective L = L_ins + L_aug + L_cen + gamma · L_cc             every step
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +16,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynamix import losses
+from dynamix import distributed, losses
 from dynamix.centroids import CentroidsMemory, MultiCentroids, multi_centroids
-from dynamix.config import Config
+from dynamix.config import Config, Relabeling
 from dynamix.data.table import Table
-from dynamix.relabeling import Relabeled, RelabelingReport, calibrate, map_labels, merge_pids, relabel, report
+from dynamix.data.views import send
+from dynamix.relabeling import (
+    Relabeled,
+    RelabelingReport,
+    calibrate,
+    explosion,
+    merge_pids,
+    relabel,
+    report,
+)
 from dynamix.sampling import MixedBatches
 
 # Rows to embed -> chunks of (rows (n,), unit momentum features (n, D)).
@@ -55,10 +66,14 @@ def start(table: Table) -> State:
     return State(labels=table.labels.copy())
 
 
-def refresh(state: State, table: Table, embed: Embed, config: Config, epoch: int) -> tuple[State, Refresh]:
+def refresh(
+    state: State, table: Table, embed: Embed, config: Config, epoch: int, *, spend: bool = False
+) -> tuple[State, Refresh]:
     """Centroids and labels of one epoch (Secs. 3.2-3.3): a streaming pass in O(P x D) memory.
 
-    `embed` runs the momentum encoder as it stands after the previous epoch.
+    `embed` runs the momentum encoder as it stands after the previous epoch; on one of several ranks it yields
+    that rank's share. `spend` takes over the centroids of `state`, which is then of no more use: a GPU has
+    little room for a second copy of those of millions of identities.
     """
     single = table.videos >= 0
     multi_rows = np.flatnonzero(~single & (table.labels >= 0))
@@ -73,14 +88,14 @@ def refresh(state: State, table: Table, embed: Embed, config: Config, epoch: int
     if state.memory is None:
         memory = _empty_memory(table, labels, multi.centroids, config)
     else:
-        memory = state.memory.copy()
+        memory = state.memory if spend else state.memory.copy()
     if fresh or not config.rm.on or epoch < config.rm.start_epoch:
         for rows, features in embed(drawn):
             memory.accumulate(features, torch.from_numpy(labels[rows.numpy()]).to(features.device))
-        _blend(memory, config, fresh)
-        queue = _remap(state.queue, memory.labels.cpu().numpy(), memory.labels.cpu().numpy())
-        done = Refresh(labels, nothing, multi, memory, queue, None)
-        return State(labels, memory, queue), done
+        _blend(memory.over_ranks(), config, fresh)
+        known = memory.labels.cpu().numpy()
+        queue = _remap(state.queue, known, known)
+        return State(labels, memory, queue), Refresh(labels, nothing, multi, memory, queue, None)
     return _refine(state.queue, memory, labels, drawn, multi, table, embed, config)
 
 
@@ -95,47 +110,69 @@ def _refine(
     config: Config,
 ) -> tuple[State, Refresh]:
     """Filter and relabel the drawn images, merge PIDs, apply Eq. 3; in the order of the profile."""
-    rm = config.rm
     compared, chunks = _compared_with(memory, labels, drawn, embed, config)
+    rm = config.rm
     if rm.calibrate == "cross_video":
         tau_rel, tau_merge = calibrate(compared)
         rm = replace(rm, tau_rel=tau_rel, tau_remove=min(rm.tau_remove, tau_rel), tau_merge=tau_merge)
-    refined, removed = labels.copy(), np.zeros(len(labels), dtype=bool)
-    similarity = torch.full((len(labels),), -torch.inf)  # of the drawn images
-    by_video = rm.scope == "video"
-    for rows, features in _larger(chunks):
-        at = rows.numpy()
-        old = torch.from_numpy(labels[at]).to(features.device)
-        videos = torch.from_numpy(table.videos[at]).to(features.device) if by_video else None
-        result = relabel(
-            features, old, compared, tau_rel=rm.tau_rel, tau_remove=rm.tau_remove, reading=rm.reading,
-            videos=videos,
-        )  # fmt: skip
-        memory.accumulate(features, torch.where(result.removed, -1, result.labels))
-        refined[at], removed[at] = result.labels.cpu().numpy(), result.removed.cpu().numpy()
-        similarity[rows] = result.similarity.float().cpu()
-
+    refined, removed, similarity = _relabel_all(chunks, memory, compared, labels, table.videos, rm)
     if config.ecm.before_merge:
         _blend(memory, config)
     single = table.videos >= 0
-    owned, counts = np.unique(refined[single & (refined >= 0)], return_counts=True)
-    live = memory.select(torch.from_numpy(owned).to(memory.labels.device))  # PIDs that own an image
+    images = np.bincount(refined[single & (refined >= 0)])
+    owned = np.flatnonzero(images)  # PIDs that own an image
+    # Refining the tracker's labels afresh keeps the memory unmerged; merged PIDs are this epoch's view.
+    wanted = torch.from_numpy(owned).to(memory.labels.device)
+    live = memory.select(wanted) if rm.reset_labels_each_epoch else memory.select_(wanted)
     mapping = merge_pids(live, tau_merge=rm.tau_merge, scope=rm.scope)
-    weights = torch.from_numpy(counts).to(live.labels.device) if rm.merge_centroid == "weighted" else None
-    merged = live.merged(mapping, weights)
+
+    clips = np.flatnonzero(single)
+    final, roots = refined.copy(), np.append(np.arange(len(images)), -1)  # ignored images (-1) stay so
+    roots[owned] = mapping.cpu().numpy()
+    final[clips] = roots[refined[clips]]
+    old, new, gone, score = (torch.from_numpy(x[clips]) for x in (labels, refined, removed, similarity))
+    found = report(old, Relabeled(new, gone, score), live, mapping)
+    if found.alarm and distributed.leader():
+        warnings.warn(explosion(found, live, rm.tau_merge), stacklevel=2)
+    queue = _remap(queue, owned, mapping.cpu().numpy())
+    weights = torch.from_numpy(images[owned]).to(wanted.device) if rm.merge_centroid == "weighted" else None
+    merged = live.merge_(mapping, weights)
     if not config.ecm.before_merge:
         _blend(merged, config)
-    if rm.reset_labels_each_epoch:
-        _blend(memory, config)  # merging first left it as it was; the next epoch starts from it
+    if not rm.reset_labels_each_epoch:
+        return State(final, merged, queue), Refresh(final, removed, multi, merged, queue, found)
+    _blend(memory, config)  # where merging came first; the next epoch starts from it
+    return State(labels, memory, queue), Refresh(final, removed, multi, merged, queue, found)
 
-    final = refined.copy()
-    final[single] = map_labels(torch.from_numpy(refined[single]), live, mapping).cpu().numpy()
-    old, new, gone = (torch.from_numpy(x[single]) for x in (labels, refined, removed))
-    found = report(old, Relabeled(new, gone, similarity[torch.from_numpy(single)]), live, mapping)
-    queue = _remap(queue, owned, mapping.cpu().numpy())
-    # Refining the tracker's labels afresh keeps the memory unmerged; merged PIDs are this epoch's view.
-    keep = State(labels, memory, queue) if rm.reset_labels_each_epoch else State(final, merged, queue)
-    return keep, Refresh(final, removed, multi, merged, queue, found)
+
+def _relabel_all(
+    chunks: Iterator[tuple[Tensor, Tensor]],
+    memory: CentroidsMemory,
+    compared: CentroidsMemory,
+    labels: np.ndarray,
+    videos: np.ndarray,
+    rm: Relabeling,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """New labels, removed and similarity of all images, judged against `compared`; sums go to `memory`."""
+    empty = (np.empty(0, kind) for kind in (np.int64, np.int64, bool, np.float32))
+    pieces: list[tuple[np.ndarray, ...]] = [tuple(empty)]
+    for rows, features in _larger(chunks):
+        at = rows.numpy()
+        old = torch.from_numpy(labels[at]).to(features.device)
+        result = relabel(
+            features, old, compared, tau_rel=rm.tau_rel, tau_remove=rm.tau_remove, reading=rm.reading,
+            videos=torch.from_numpy(videos[at]).to(features.device) if rm.scope == "video" else None,
+        )  # fmt: skip
+        memory.accumulate(features, torch.where(result.removed, -1, result.labels))
+        columns = (result.labels, result.removed, result.similarity.float())
+        pieces.append((at, *(column.cpu().numpy() for column in columns)))
+    compared.release()
+    memory.over_ranks()
+    at, *judged = distributed.join(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
+    found = labels.copy(), np.zeros(len(labels), bool), np.full(len(labels), -np.inf, np.float32)
+    for everything, drawn in zip(found, judged, strict=True):
+        everything[at] = drawn
+    return found
 
 
 def draw_images(labels: np.ndarray, single: np.ndarray, config: Config, epoch: int) -> np.ndarray:
@@ -143,10 +180,24 @@ def draw_images(labels: np.ndarray, single: np.ndarray, config: Config, epoch: i
     rows = np.flatnonzero(single & (labels >= 0))
     if config.ecm.K == "all" or config.ecm.naive:
         return rows
-    order = np.random.default_rng([config.seed, epoch, DRAW]).permutation(len(rows))
-    rows = rows[order[np.argsort(labels[rows][order], kind="stable")]]  # by PID, shuffled within
-    first = np.searchsorted(labels[rows], labels[rows])  # where each row's PID begins
-    return np.sort(rows[np.arange(len(rows)) - first < config.ecm.K])
+    rng, K = np.random.default_rng([config.seed, epoch, DRAW]), int(config.ecm.K)
+    rows = rows[np.argsort(labels[rows], kind="stable")]  # by PID, as most of them stand already
+    first = np.flatnonzero(np.diff(labels[rows], prepend=-1))
+    count = np.diff(first, append=len(rows))
+    few = count <= K
+    chosen = np.flatnonzero(np.repeat(few, count))
+    picks = first[~few, None] + _distinct(rng, count[~few], K)
+    return np.sort(rows[np.concatenate((chosen, picks.ravel()))])
+
+
+def _distinct(rng: np.random.Generator, count: np.ndarray, K: int) -> np.ndarray:
+    """K different numbers below each of `count` (> K), (n, K), every subset alike (Floyd's algorithm)."""
+    picks = np.full((len(count), K), -1)
+    for k in range(K):
+        last = count - K + k
+        pick = rng.integers(last + 1)
+        picks[:, k] = np.where((picks == pick[:, None]).any(1), last, pick)
+    return picks
 
 
 def batches(state: State, done: Refresh, table: Table, config: Config, epoch: int) -> MixedBatches:
@@ -171,23 +222,31 @@ def objective(
     rows: Tensor,
     epoch: "EpochTensors",
     config: Config,
+    counts: tuple[int, ...] | None = None,
 ) -> Objective:
-    """The terms of Eq. 1; `weights` has gamma. `views` maps "v0", "v1", "v2" to normalized images."""
+    """The terms of Eq. 1; `weights` has gamma. `views` maps "v0", "v1", "v2" to normalized images.
+
+    Under several processes `views` is this rank's share of the batch, `rows` (on the host) are all of it
+    and `counts` the rows of each rank: features are gathered, and the loss is the whole batch's everywhere.
+    The host never waits for the device in here.
+    """
     names = VIEWS[config.aug.views]
-    features = {name: _full(encoder(views[name])) for name in names.encoder}
+    features = {name: distributed.gather(_full(encoder(views[name])), counts) for name in names.encoder}
     with torch.no_grad():
-        keys = {name: _full(momentum(views[name])) for name in names.momentum}
+        keys = {name: distributed.gather(_full(momentum(views[name])), counts) for name in names.momentum}
     f_ins, f_aug = features[names.instance[0]], features[names.augmentation[0]]
     m_ins, m_aug = keys[names.instance[1]], keys[names.augmentation[1]]
-    labels, single, camids = epoch.labels[rows], epoch.single[rows], epoch.camids[rows]
-    centroids, centroid_labels = epoch.centroids(labels, config.cen.scope, config.cen.use_single != "off")
+    batch = epoch.batch(rows)
+    centroids, centroid_labels = epoch.centroids(
+        epoch.labels[rows], config.cen.scope, config.cen.use_single != "off"
+    )
     terms = {
-        "ins": _instance(f_ins, m_ins, labels, single, config),
-        "aug": _augmentation(f_aug, m_aug, labels, single, config),
-        "cen": _centroids(f_ins, labels, single, centroids, centroid_labels, config),
-        "cc": _camera(f_ins, labels, camids, epoch.multi, config),
+        "ins": _instance(f_ins, m_ins, batch, config),
+        "aug": _augmentation(f_aug, m_aug, batch, config),
+        "cen": _centroids(f_ins, batch, centroids, centroid_labels, config),
+        "cc": _camera(f_ins, batch, epoch.multi, config),
     }
-    return Objective(terms, _logit_range(f_ins.detach(), single, centroids, config))
+    return Objective(terms, _logit_range(f_ins.detach(), batch.single, centroids, config))
 
 
 def weights(config: Config) -> dict[str, float]:
@@ -213,9 +272,22 @@ VIEWS = {
 }
 
 
+class Batch(NamedTuple):
+    """The rows of one mini-batch on the training device.
+
+    Which rows are of a kind is known on the host: a mask on the device would make the host wait for it.
+    """
+
+    labels: Tensor  # (B,)
+    single: Tensor  # (B,) bool
+    camids: Tensor  # (B,)
+    multi: Tensor  # (m,) which rows are multi-camera
+    seen: Tensor  # (c,) which rows have a known camera: neither single-camera rows nor some datasets'
+
+
 @dataclass(frozen=True)
 class EpochTensors:
-    """One epoch's labels and centroids as tensors on the training device."""
+    """One epoch's labels on the host, and its centroids on the training device."""
 
     labels: Tensor  # (N,)
     single: Tensor  # (N,) bool
@@ -224,57 +296,77 @@ class EpochTensors:
     memory: CentroidsMemory | None
 
     @classmethod
-    def of(cls, done: Refresh, table: Table, device: torch.device) -> "EpochTensors":
-        single = torch.from_numpy(table.videos >= 0).to(device)
-        labels, camids = torch.from_numpy(done.labels).to(device), torch.from_numpy(table.camids).to(device)
+    def of(cls, done: Refresh, table: Table) -> "EpochTensors":
+        labels, single, camids = map(torch.from_numpy, (done.labels, table.videos >= 0, table.camids))
         return cls(labels, single, camids, done.multi, done.single)
+
+    def batch(self, rows: Tensor) -> Batch:
+        """What the losses need to know of `rows` (B,)."""
+        labels, single, camids = self.labels[rows], self.single[rows], self.camids[rows]
+        device = self.multi.centroids.device
+        multi, seen = np.flatnonzero(~single.numpy()), np.flatnonzero(camids.numpy() >= 0)
+        columns = (labels, single, camids, torch.from_numpy(multi), torch.from_numpy(seen))
+        return Batch(*(send(each, device) for each in columns))
 
     def centroids(self, labels: Tensor, scope: str, use_single: bool) -> tuple[Tensor, Tensor]:
         """Centroids (p, D) and their labels (p,): of the identities in the batch, or of all."""
-        tables = [(self.multi.labels, self.multi.centroids)]
+        found = [(self.multi.labels, self.multi.centroids)]
         if self.memory is not None and use_single:
-            tables.append((self.memory.labels, self.memory.centroids))
+            found.append((self.memory.labels, self.memory.centroids))
         if scope == "batch":
-            tables = [_rows_of(labels, *each) for each in tables]
-        return torch.cat([c for _, c in tables]), torch.cat([k for k, _ in tables])
+            device = self.multi.centroids.device
+            at = [
+                send(torch.from_numpy(_found(labels.numpy(), own)), device)
+                for own in self._own_labels[: len(found)]
+            ]
+            found = [
+                (k.index_select(0, place), c.index_select(0, place))
+                for (k, c), place in zip(found, at, strict=True)
+            ]
+        return torch.cat([c for _, c in found]), torch.cat([k for k, _ in found])
+
+    @cached_property
+    def _own_labels(self) -> list[np.ndarray]:
+        """Which labels have centroids, on the host: multi-camera ones, then single-camera ones."""
+        labels = [self.multi.labels] if self.memory is None else [self.multi.labels, self.memory.labels]
+        return [each.cpu().numpy() for each in labels]
 
 
-def _rows_of(wanted: Tensor, labels: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
-    """Those of `wanted` (repeats allowed) that stand in the ascending `labels`, with their centroids."""
-    at = torch.searchsorted(labels, wanted).clamp(max=len(labels) - 1)
-    found = torch.unique(at[labels[at] == wanted])
-    return labels[found], centroids[found]
+def _found(wanted: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Where those of `wanted` (repeats allowed) that the ascending `labels` hold stand in them, ascending."""
+    at = np.searchsorted(labels, wanted).clip(max=len(labels) - 1)
+    return np.unique(at[labels[at] == wanted])
 
 
-def _instance(features: Tensor, keys: Tensor, labels: Tensor, single: Tensor, config: Config) -> Tensor:
-    ins = config.ins
+def _instance(features: Tensor, keys: Tensor, batch: Batch, config: Config) -> Tensor:
+    ins, labels, single = config.ins, batch.labels, batch.single
     if not ins.use_single:
-        features, keys, labels, single = (x[~single] for x in (features, keys, labels, single))
+        features, keys, labels, single = (
+            x.index_select(0, batch.multi) for x in (features, keys, labels, single)
+        )
     return losses.instance_loss(
         features, keys, labels, single, tau_multi=ins.tau_multi, tau_single=ins.tau_single,
         negatives=ins.negatives, denominator=ins.denominator, include_self=ins.include_self,
     )  # fmt: skip
 
 
-def _augmentation(features: Tensor, keys: Tensor, labels: Tensor, single: Tensor, config: Config) -> Tensor:
+def _augmentation(features: Tensor, keys: Tensor, batch: Batch, config: Config) -> Tensor:
+    labels, single = batch.labels, batch.single
     if not config.aug.use_single:
-        features, keys, labels, single = (x[~single] for x in (features, keys, labels, single))
+        features, keys, labels, single = (
+            x.index_select(0, batch.multi) for x in (features, keys, labels, single)
+        )
     return losses.augmentation_loss(
         features, keys, labels, single, tau=config.aug.tau, negatives=config.aug.negatives
     )
 
 
 def _centroids(
-    features: Tensor,
-    labels: Tensor,
-    single: Tensor,
-    centroids: Tensor,
-    centroid_labels: Tensor,
-    config: Config,
+    features: Tensor, batch: Batch, centroids: Tensor, centroid_labels: Tensor, config: Config
 ) -> Tensor:
-    cen = config.cen
+    cen, labels, single = config.cen, batch.labels, batch.single
     if cen.use_single != "on":
-        features, labels, single = features[~single], labels[~single], single[~single]
+        features, labels, single = (x.index_select(0, batch.multi) for x in (features, labels, single))
     # With scope "batch" the gathered rows are the batch's; single centroids stay as negatives
     # under "centroids_only" although no single-camera anchor is left.
     return losses.centroids_loss(
@@ -283,14 +375,13 @@ def _centroids(
     )  # fmt: skip
 
 
-def _camera(
-    features: Tensor, labels: Tensor, camids: Tensor, multi: MultiCentroids, config: Config
-) -> Tensor:
-    cc, seen = config.cc, camids >= 0  # neither single-camera rows nor datasets that tell no camera
+def _camera(features: Tensor, batch: Batch, multi: MultiCentroids, config: Config) -> Tensor:
+    cc, rows = config.cc, (features, batch.labels, batch.camids)
+    features, labels, camids = (x.index_select(0, batch.seen) for x in rows)
     return losses.camera_centroids_loss(
-        features[seen], labels[seen], camids[seen], multi.camera_centroids, multi.camera_labels,
-        multi.camera_camids, tau=cc.tau, hard_negatives=cc.hard_negatives, exclude_own=cc.exclude_own,
-        denominator=cc.denominator, reduction=cc.reduction,
+        features, labels, camids, multi.camera_centroids, multi.camera_labels, multi.camera_camids,
+        tau=cc.tau, hard_negatives=cc.hard_negatives, exclude_own=cc.exclude_own, denominator=cc.denominator,
+        reduction=cc.reduction,
     )  # fmt: skip
 
 
@@ -325,7 +416,7 @@ def _compared_with(
         blended.accumulate(features, torch.from_numpy(labels[rows.numpy()]).to(features.device))
         if fits:
             kept.append((rows, features))
-    _blend(blended, config)
+    _blend(blended.over_ranks(), config)
     return blended, iter(kept) if fits else embed(drawn)
 
 

@@ -1,0 +1,105 @@
+"""Scores that are the same bits wherever a pair stands, and what decides between them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+BLOCK = 2**22  # numbers gathered at once beside a block of similarities
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """Cosines closer than this are equal: ties and thresholds are decided up to it."""
+    return 8 * torch.finfo(dtype).eps
+
+
+def margin(dtype: torch.dtype, dim: int) -> float:
+    """Worst-case error of two products of unit vectors, so that no tied pair escapes the second look."""
+    return (dim + 32) * torch.finfo(dtype).eps
+
+
+def working(*dtypes: torch.dtype) -> torch.dtype:
+    """The type to compute in: the widest of `dtypes`, and float32 for half precision."""
+    widest = torch.float32
+    for dtype in dtypes:
+        widest = torch.promote_types(widest, dtype)
+    return widest
+
+
+def row_sums(x: Float[Tensor, "*n D"]) -> Float[Tensor, "*n"]:
+    """Sums over the last axis by halving: the same bits for every batch shape, unlike `sum` or `@`."""
+    while x.shape[-1] > 1:
+        half = x.shape[-1] // 2
+        total = x[..., :half] + x[..., half : 2 * half]
+        if x.shape[-1] % 2:
+            total[..., 0] += x[..., -1]
+        x = total
+    return x[..., 0]
+
+
+def lengths(rows: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
+    """Length of each row, 1 for a zero row: what `unit` divides by."""
+    out = torch.empty_like(rows[:, 0])
+    step = max(1, BLOCK // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step]
+        length = row_sums(block * block).sqrt()
+        out[start : start + step] = length.where(length > 0, 1)
+    return out
+
+
+def unit(features: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+    """Rows scaled to length 1 (a zero row stays zero), bit for bit the same in any batch."""
+    out = torch.empty_like(features)
+    step = max(1, BLOCK // max(1, features.shape[1]))
+    for start in range(0, len(features), step):
+        block = features[start : start + step]
+        out[start : start + step] = block / lengths(block)[:, None]
+    return out
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Neither autocast nor TF32 nor sums in half precision may touch an exact search."""
+    before = torch.get_float32_matmul_precision()
+    cuda = torch.backends.cuda.matmul
+    reduced = cuda.allow_bf16_reduced_precision_reduction
+    torch.set_float32_matmul_precision("highest")
+    cuda.allow_bf16_reduced_precision_reduction = False
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+        cuda.allow_bf16_reduced_precision_reduction = reduced
+
+
+def check_chunk(chunk: int | None) -> None:
+    """Raises ValueError for a chunk below 1."""
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk must be at least 1, got {chunk}")
+
+
+def check_finite(rows: Float[Tensor, "n D"], name: str) -> None:
+    """Raises ValueError naming the first row with a number that is not finite."""
+    finite: Bool[Tensor, " n"] = torch.isfinite(rows.sum(1))  # NaN and inf survive a sum: one pass, no mask
+    if finite.all():
+        return
+    finite = torch.isfinite(rows).all(1)  # a sum may overflow where no number does
+    if not finite.all():
+        why = ": beyond float16's 65,504? keep features in float32" if rows.dtype == torch.float16 else ""
+        raise ValueError(f"{name} row {int((~finite).nonzero()[0, 0])} is not finite{why}")
+
+
+def check_sizes(
+    features: Float[Tensor, "n F"], centroids: Float[Tensor, "P D"], own: Int[Tensor, " m"] | None
+) -> None:
+    """Raises ValueError for D that disagree, or own centroids that do not exist."""
+    if features.shape[1] != centroids.shape[1]:
+        raise ValueError(f"features have D = {features.shape[1]}, centroids D = {centroids.shape[1]}")
+    if own is not None and len(own) != len(features):
+        raise ValueError(f"{len(own)} own centroids for {len(features)} features: pass one per row")
+    if own is not None and len(own) and not -1 <= int(own.min()) <= int(own.max()) < len(centroids):
+        raise ValueError(f"own must lie in -1..{len(centroids) - 1}, got {int(own.min())}..{int(own.max())}")
