@@ -217,7 +217,7 @@ def screened(monkeypatch):
 
     def force(kind):
         monkeypatch.setattr(prepared, "SCREENED", 1)
-        monkeypatch.setitem(screen.TILE, "cpu", 64)
+        monkeypatch.setitem(screen.TILE, "cpu", dict.fromkeys(KINDS, 64))
         monkeypatch.setattr(screen, "kinds", lambda device: (kind,))
 
     return force

@@ -75,7 +75,7 @@ def _padded(
         mine = tasks[order[begin:end]]
         R, C = (int(mine[:, k].max()) for k in (1, 3))
         rows_fit = max(1, chunk // R) if not square else max(1, chunk * chunk // (R * C))
-        step = max(1, min(rows_fit, 4 * BLOCK // ((R + C) * dim)))
+        step = max(1, min(rows_fit, 16 * BLOCK // ((R + C) * dim)))
         for cut in range(0, len(mine), step):
             row_start, rows, column_start, columns = mine[cut : cut + step].T
             pair = (_pad(row_order, row_start, rows, R), _pad(column_order, column_start, columns, C))

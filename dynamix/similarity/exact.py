@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-BLOCK = 2**22  # numbers gathered at once beside a block of similarities
+BLOCK = 2**20  # numbers gathered at once: they stay in cache from one operation to the next
 
 
 def rounding(dtype: torch.dtype) -> float:

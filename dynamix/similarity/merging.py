@@ -15,6 +15,7 @@ from dynamix.similarity.exact import check_chunk, full_precision, margin, roundi
 from dynamix.similarity.prepared import Prepared
 
 EDGES = 2**20  # edges kept before they are united into components
+PLAIN = 2048  # centroids a plain product
 DENSE = 16  # a tile with more than one likely pair in this many is multiplied plainly
 
 
@@ -128,24 +129,30 @@ def _screened_edges(
     ready: Prepared, threshold: float | int, chunk: int | None, known: Int[Tensor, " P"] | None
 ) -> Iterator[Int[Tensor, "E 2"]]:
     """Edges among all centroids: coarse products of the upper triangle, exact scores of likely pairs."""
-    device, P = ready.centroids.device, len(ready)
-    kind = screen.kinds(device.type)[0]
-    step = chunk or screen.ROWS[device.type]
-    for start in range(0, P, step):
-        rows = torch.arange(start, min(P, start + step), device=device)
-        left = ready.unit(rows)
-        codes = screen.encode(left, kind)
-        with full_precision(device):
-            limit = (threshold - left @ ready.mean.to(left)).float() - 2 * rounding(torch.float32)
-        for tile in screen.tiles(codes, ready.codes(kind), P, first=start):
-            columns = torch.arange(
-                tile.start, min(P, tile.start + tile.scores.shape[0] * screen.GROUP), device=device
-            )
-            found = screen.hits(tile, limit, tile.scores.numel() // DENSE)
-            if found is None:
-                yield _plain_edges(ready, threshold, rows[None], columns[None], known)
-                continue
-            i, j = found[0] + start, found[1]
-            wanted = i < j if known is None else (i < j) & (known[i] != known[j])
-            i, j = i[wanted], j[wanted]
-            yield torch.stack((i, j), 1)[ready.pair_scores(i, j) >= threshold - rounding(left.dtype)]
+    everyone = torch.arange(len(ready), device=ready.centroids.device)
+    for rows in everyone.split(chunk or screen.ROWS[everyone.device.type]):
+        yield from _edges_of(rows, everyone, ready, threshold, known)
+
+
+def _edges_of(
+    rows: Int[Tensor, " n"],
+    everyone: Int[Tensor, " P"],
+    ready: Prepared,
+    threshold: float | int,
+    known: Int[Tensor, " P"] | None,
+) -> Iterator[Int[Tensor, "E 2"]]:
+    """Edges of some consecutive centroids with those after them."""
+    kind, start, left = screen.kinds(rows.device.type)[0], int(rows[0]), ready.unit(rows)
+    with full_precision(rows.device):
+        limit = (threshold - left @ ready.mean.to(left)).float() - 2 * rounding(torch.float32)
+    for tile in screen.tiles(screen.encode(left, kind), ready.codes(kind), len(ready), first=start):
+        found = screen.hits(tile, limit, tile.scores.numel() // DENSE)
+        if found is None:
+            columns = everyone[tile.start : tile.start + tile.scores.shape[0] * screen.GROUP]
+            for some in columns.split(PLAIN):
+                yield _plain_edges(ready, threshold, rows[None], some[None], known)
+            continue
+        i, j = found[0] + start, found[1]
+        wanted = i < j if known is None else (i < j) & (known[i] != known[j])
+        i, j = i[wanted], j[wanted]
+        yield torch.stack((i, j), 1)[ready.pair_scores(i, j) >= threshold - rounding(left.dtype)]

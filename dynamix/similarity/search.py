@@ -152,8 +152,8 @@ def _among_groups(
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
     index = torch.full((len(features),), -1, device=features.device)
     similarity = torch.full_like(features[:, 0], -torch.inf)
-    for rows, columns in group_blocks(feature_groups, centroid_groups, features.shape[1], chunk or 512):
-        left = unit(features[rows.clamp(min=0).flatten()])  # (G R, D)
+    for rows, columns in group_blocks(feature_groups, centroid_groups, features.shape[1], chunk or 1024):
+        left = unit(features.index_select(0, rows.clamp(min=0).flatten()))  # (G R, D)
         pairs = _near_in_groups(left, ready, rows, columns, own)
         found, best = _first_best(left, ready, *pairs)
         flat = rows.flatten()
@@ -171,7 +171,8 @@ def _near_in_groups(
     """As `_near_pairs`, for a batch of groups; pads are -1."""
     inside = columns.clamp(min=0)
     with full_precision(left.device):  # dividing scores moves fewer bytes than dividing centroids
-        scores = left.view(*rows.shape, -1) @ ready.centroids[inside].mT / ready.lengths[inside][:, None]
+        right = ready.centroids.index_select(0, inside.flatten()).view(*inside.shape, -1)
+        scores = left.view(*rows.shape, -1) @ right.mT / ready.lengths[inside][:, None]
     scores.masked_fill_((rows < 0)[:, :, None] | (columns < 0)[:, None, :], -torch.inf)
     if own is not None:
         scores.masked_fill_(own[rows.clamp(min=0)][:, :, None] == columns[:, None, :], -torch.inf)
