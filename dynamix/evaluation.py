@@ -14,10 +14,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dynamix.similarity import full_precision, row_sums, unit
+from dynamix.similarity import row_sums, unit
+from dynamix.similarity.exact import product
 
-PAIRS = 2**22  # numbers gathered at once: doubtful pairs, pieces of products
-CACHED = 2**15  # and on the CPU, where they stay in the cache, on one core: waiting for others costs more
+PAIRS = 2**22  # numbers gathered at once for doubtful pairs
+CACHED = 2**18  # and on the CPU, where they then stay in the cache
+TILE = 4096  # gallery images multiplied at once
 SHORT = 192  # terms of one product: the fewer, the smaller the error and what must be scored again
 FEW = 64  # intervals that are looked through one by one
 JUNK = -1
@@ -280,17 +282,13 @@ def _block(sides: _Sides, rows: slice) -> tuple[Float[Tensor, "q G"], _Matches]:
 
 def _products(left: Float[Tensor, "q D"], right: Float[Tensor, "G D"]) -> Float[Tensor, "q G"]:
     """left @ right.T, each entry a sum of short products: its error is bounded by that of a short one."""
-    (q, D), number = left.shape, left.shape[1] // SHORT
-    whole, tile = number * SHORT, max(SHORT, PAIRS // max(1, q * number))
-    scores = left.new_empty(q, len(right))
-    parts = left[:, :whole].reshape(q, number, SHORT).transpose(0, 1)  # (number, q, SHORT)
-    with full_precision(left.device):
-        for start in range(0, len(right), tile):
-            some, out = right[start : start + tile], scores[:, start : start + tile]
-            pieces = some[:, :whole].reshape(len(some), number, SHORT).permute(1, 2, 0)
-            torch.sum(parts @ pieces, 0, out=out)
-            if whole < D:
-                out += left[:, whole:] @ some[:, whole:].T
+    scores, pieces = left.new_empty(len(left), len(right)), left.split(SHORT, dim=1)
+    for start in range(0, len(right), TILE):
+        some = right[start : start + TILE].split(SHORT, dim=1)
+        out = scores[:, start : start + TILE]
+        for number, (a, b) in enumerate(zip(pieces, some, strict=True)):
+            part = product(a.contiguous(), b.contiguous())
+            out.copy_(part) if number == 0 else out.add_(part)
     return scores
 
 
@@ -304,7 +302,7 @@ def _exact(sides: _Sides, i: Int[np.ndarray, " E"], j: Int[np.ndarray, " E"]) ->
     a, b = (torch.from_numpy(side).to(sides.query.device) for side in (i, j))
     step = max(1, (PAIRS if a.is_cuda else CACHED) // max(1, sides.query.shape[1]))
     products = [
-        row_sums(sides.query[one].double() * sides.gallery[other])
+        row_sums(sides.query.index_select(0, one).double().mul_(sides.gallery.index_select(0, other)))
         for one, other in zip(a.split(step), b.split(step), strict=True)
     ]
     return (torch.cat(products) / (sides.query_lengths[a] * sides.gallery_lengths[b])).cpu().numpy()

@@ -76,6 +76,17 @@ def full_precision(device: torch.device) -> Iterator[None]:
         cuda.allow_bf16_reduced_precision_reduction = reduced
 
 
+def product(left: Float[Tensor, "n D"], right: Float[Tensor, "m D"]) -> Float[Tensor, "n m"]:
+    """left @ right.T in full precision, by the library that is fastest at it."""
+    with full_precision(left.device):
+        if left.dtype == right.dtype == torch.float32 and left.device.type == "cpu":
+            try:  # up to twice as fast as `mm` on processors that are not Intel's
+                return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
+            except (RuntimeError, AttributeError):  # this build of torch comes without it
+                pass
+        return left @ right.T
+
+
 def check_chunk(chunk: int | None) -> None:
     """Raises ValueError for a chunk below 1."""
     if chunk is not None and chunk < 1:
