@@ -54,7 +54,7 @@ def alternating(
 
 
 def main() -> None:
-    asked = report.options(__doc__, pids=43_400, queries=16_384, dim=768, times=2)
+    asked = report.options(__doc__, pids=43_400, queries=16_384, dim=768, times=3)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     work = flops(asked.queries, asked.pids, asked.dim)
     rows, kinds = [], screen.kinds(device)
