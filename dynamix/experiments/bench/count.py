@@ -20,7 +20,14 @@ def _product(left: tuple[int, int], right: tuple[int, int], **_: Any) -> int:
     return 2 * left[0] * left[1] * right[1]
 
 
-EIGHT_BIT = {torch.ops.aten._int_mm: _product}  # torch counts floating-point products only
+def _linear(left: tuple[int, int], right: tuple[int, int], *_: Any, **__: Any) -> int:
+    return 2 * left[0] * left[1] * right[0]
+
+
+# torch counts the products of its own floating-point kernels only.
+OTHERS = {torch.ops.aten._int_mm: _product}
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    OTHERS[torch.ops.mkldnn._linear_pointwise] = _linear
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ def counted(work: Callable[[], Any]) -> Counted:
 
     Scratch space inside a kernel, numpy arrays and what other threads do are not seen.
     """
-    with FlopCounterMode(display=False, custom_mapping=EIGHT_BIT) as operations, _Bytes() as memory:
+    with FlopCounterMode(display=False, custom_mapping=OTHERS) as operations, _Bytes() as memory:
         value = work()
     return Counted(int(operations.get_total_flops()), memory.peak, value)
 
