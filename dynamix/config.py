@@ -153,7 +153,7 @@ class Optimization:
     ema: float = 0.999  # lambda, Eq. 2
     ema_ramp: bool = False  # min(ema, (1 + t) / (10 + t)): a slow EMA cannot follow a short run
     ema_buffers: Literal["own", "ema", "copy"] = "own"
-    # auto: bf16 on CUDA. A CPU that multiplies bf16 gains too, 1.2 to 1.6 times (tests/benchmarks/step.py).
+    # auto: bf16 on CUDA. A CPU that multiplies bf16 gains too, 1.4 to 1.7 times (tests/benchmarks/step.py).
     amp: Literal["auto", "off", "bf16"] = "auto"
     compile: bool = False  # torch.compile both encoders: a minute at the start, for long runs on a GPU
 
