@@ -66,14 +66,13 @@ def nearest(
     features, ready = features.to(dtype), ready.to(dtype)
     if feature_groups is None or centroid_groups is None:
         index, similarity = _among_all(features, ready, own, chunk)
-        allowed = None if own is None else own >= 0
     else:
         index, similarity = _among_groups(features, ready, own, feature_groups, centroid_groups, chunk)
-        allowed = None if own is None else own >= 0
-        if own is not None and allowed is not None:
-            allowed &= centroid_groups[own.clamp(min=0)] == feature_groups
-    if own is None or allowed is None:
+    if own is None:
         return Nearest(index, similarity.to(given), None, None, None)
+    allowed = own >= 0
+    if feature_groups is not None and centroid_groups is not None:
+        allowed &= centroid_groups[own.clamp(min=0)] == feature_groups
     at = allowed.nonzero()[:, 0]
     own_similarity = torch.full_like(similarity, -torch.inf)
     own_similarity[at] = _own_scores(features, ready, at, own[at])
