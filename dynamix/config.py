@@ -192,8 +192,30 @@ class Encoder:
     patch: int = 16
     neck: Literal["none", "affine_free", "bias_frozen"] = "none"  # batch norm that centers the embedding
     normalization: Literal["imagenet", "half", "luperson", "luperson_nl"] = "half"
+    input_norm: bool = False  # instance norm of the image: takes a camera's exposure and cast away
     seed: int = 0  # of the initial weights; `train` adds the run's seed
     weights: str = ""  # checksum of the file of pretrained weights that training starts from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moco:
+    """Pre-training without labels, MoCo v2; the cited paper's numbers."""
+
+    epochs: int = 200
+    batch: int = 256
+    queue: int = 65536  # keys of earlier batches
+    dim: int = 128  # of the projection, which only pre-training uses
+    tau: float = 0.2
+    ema: float = 0.999
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.03
+    weight_decay: float = 1e-4
+    warmup_epochs: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "queue", "dim"):
+            _require(getattr(self, name) >= 1, f"moco.{name} must be at least 1, got {getattr(self, name)}")
+        _require(self.tau > 0, f"moco.tau must be positive, got {self.tau}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +256,7 @@ class Config:
     opt: Optimization = field(default_factory=Optimization)
     batch: Batch = field(default_factory=Batch)
     encoder: Encoder = field(default_factory=Encoder)
+    moco: Moco = field(default_factory=Moco)
     mannequins: Mannequins = field(default_factory=Mannequins)
     workers: int = 4  # loader processes, used when the images do not fit in memory
     memory_gb: float = 4.0  # images up to this size are kept decoded in memory
@@ -350,6 +373,10 @@ mini = Config(
         ema_buffers="ema",
     ),
     encoder=Encoder(name="ibn_cnn", image=(64, 32), dim=128, width=24, neck="affine_free"),
+    moco=Moco(
+        epochs=40, batch=128, queue=4096, ema=0.99, optimizer="adamw", lr=1e-3, weight_decay=0.05,
+        warmup_epochs=2.0,
+    ),
 )
 
 tiny = replace(

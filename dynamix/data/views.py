@@ -30,6 +30,7 @@ NAMES: dict[str, dict[str, Augment]] = {
     "A": {"v1": "full", "v2": "full", "v0": "none"},  # L_ins(v1, v2), L_aug(v1, v0)
     "B": {"v1": "full", "v0": "none"},  # L_ins(v1, v1), L_aug(v1, v0)
     "C": {"v1": "full", "v0": "none"},  # L_ins(v0, v0), L_aug(v1, v0)
+    "two": {"v1": "full", "v2": "full"},  # MoCo
     "economy": {"v1": "full", "v2": "light"},  # v2 serves as the momentum encoder's view in both losses
 }
 

@@ -1,0 +1,207 @@
+"""MoCo v2 on unlabeled images: the start of ReMix (its Sec. 4.2), where nothing is known but the pixels.
+
+He et al. 2020 (Eq. 1, queue, momentum encoder), Chen et al. 2020 (projection of two layers, blur, cosine). Each
+image is a class of its own: two views of it must meet, against a queue of the keys of earlier batches.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dynamix import encoders
+from dynamix.config import Config, to_json
+from dynamix.data import images as imagery
+from dynamix.data.table import Table
+from dynamix.data.views import normalize
+
+WEIGHTS = "weights.safetensors"  # the momentum encoder, as `encoders.load_pretrained` reads it
+STATE = "state.safetensors"  # everything, to go on from
+ORDER, KEYS = 0x30C0, 0x30C1  # keep this module's random streams apart from others'
+
+
+class Projected(nn.Module):
+    """An encoder and the projection that only pre-training uses (Chen et al. 2020)."""
+
+    def __init__(self, encoder: nn.Module, features: int, dim: int):
+        super().__init__()
+        self.encoder = encoder
+        self.projection = nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, dim))
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B d"]:
+        return F.normalize(self.projection(self.encoder(images)), dim=1)
+
+
+def contrast(
+    queries: Float[Tensor, "B d"], keys: Float[Tensor, "B d"], queue: Float[Tensor, "Q d"], tau: float
+) -> Float[Tensor, ""]:
+    """-log softmax of the own key among it and the queued ones, mean over the batch (He et al., Eq. 1).
+
+    Rows are unit vectors; gradients flow to the queries alone.
+    """
+    own = (queries * keys.detach()).sum(1, keepdim=True)
+    logits = torch.cat((own, queries @ queue.detach().T), 1) / tau
+    return F.cross_entropy(logits, torch.zeros(len(queries), dtype=torch.int64, device=queries.device))
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """One finished epoch of pre-training."""
+
+    epoch: int
+    loss: float  # mean over its steps
+    steps: int
+
+
+def pretrain(
+    config: Config, table: Table, folder: str | Path, *, device: str | torch.device = "cpu"
+) -> Iterator[Pretrained]:
+    """Train `config.encoder` on the images of `table` without a label, by `config.moco`; resumes in `folder`.
+
+    Yields a record per epoch and leaves the momentum encoder in `folder/weights.safetensors`. Raises
+    ValueError on fewer images than a batch, on the folder of other settings, on a loss that is not finite.
+    """
+    moco = config.moco
+    if len(table) < moco.batch:
+        raise ValueError(f"{len(table)} images are fewer than moco.batch ({moco.batch}): lower it")
+    run = _Run.open(config, Path(folder), torch.device(device))
+    if run.epoch + 1 >= moco.epochs:
+        return
+    images = imagery.Images.of(
+        table, config.encoder.image, memory_gb=config.memory_gb, on_bad_image=config.on_bad_image
+    )
+    for epoch in range(run.epoch + 1, moco.epochs):
+        record = run.train(config, images, epoch)
+        run.save(config)
+        yield record
+
+
+def order(config: Config, count: int, epoch: int) -> list[np.ndarray]:
+    """The epoch's batches of rows: every image once, but for an incomplete last batch."""
+    rows = np.random.default_rng([config.seed, epoch, ORDER]).permutation(count)
+    size = config.moco.batch
+    return [rows[at : at + size] for at in range(0, count - size + 1, size)]
+
+
+@dataclass
+class _Run:
+    folder: Path
+    device: torch.device
+    trained: Projected
+    followed: Projected  # the momentum encoder and its projection
+    optimizer: torch.optim.Optimizer
+    queue: Tensor  # (Q, d) unit keys of earlier batches, the oldest first overwritten
+    at: int = 0  # where the next keys go
+    steps: int = 0
+    epoch: int = -1  # last finished one
+
+    @classmethod
+    def open(cls, config: Config, folder: Path, device: torch.device) -> "_Run":
+        moco = config.moco
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(config.seed)
+            encoder = encoders.build(config.encoder)
+            trained = Projected(encoder, config.encoder.dim, moco.dim).to(device)
+            queue = F.normalize(torch.randn(moco.queue, moco.dim), dim=1).to(device)
+        # A key must not tell the batch it came from: keys see running statistics, never their batch's.
+        followed = encoders.momentum_copy(trained).eval()
+        rate = {"lr": moco.lr, "weight_decay": moco.weight_decay}
+        parameters = trained.parameters()
+        optimizer: torch.optim.Optimizer = (
+            torch.optim.AdamW(parameters, **rate)
+            if moco.optimizer == "adamw"
+            else torch.optim.SGD(parameters, momentum=0.9, **rate)
+        )
+        run = cls(folder, device, trained, followed, optimizer, queue)
+        if (folder / STATE).exists():
+            run._restore(config)
+        return run
+
+    def train(self, config: Config, images: imagery.Images, epoch: int) -> Pretrained:
+        moco, losses = config.moco, []
+        batches = order(config, len(images), epoch)
+        loader = imagery.train_batches(
+            images, batches, "two", seed=config.seed, epoch=epoch, workers=config.workers, device=self.device
+        )
+        self.trained.train()
+        for step, (views, _) in enumerate(loader):
+            share = (epoch + step / len(batches)) / moco.epochs
+            warm = min(1.0, (epoch + step / len(batches) + 0.1) / max(moco.warmup_epochs, 0.1))
+            for group in self.optimizer.param_groups:
+                group["lr"] = moco.lr * warm * 0.5 * (1 + math.cos(math.pi * share))
+            one, other = (normalize(views[name], config.encoder.normalization) for name in ("v1", "v2"))
+            with torch.no_grad():
+                keys = self.followed(other)
+            loss = contrast(self.trained(one), keys, self.queue, moco.tau)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
+            decay = encoders.decay_at(self.steps, moco.ema, ramp=True)
+            encoders.update_momentum(self.followed, self.trained, decay, "ema")
+            self._push(keys)
+            self.steps += 1
+            losses.append(loss.detach())
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
+            raise FloatingPointError(f"the loss is {mean} in epoch {epoch}: lower moco.lr")
+        self.epoch = epoch
+        return Pretrained(epoch, mean, len(losses))
+
+    def _push(self, keys: Tensor) -> None:
+        places = (self.at + torch.arange(len(keys))) % len(self.queue)
+        self.queue[places.to(self.queue.device)] = keys
+        self.at = (self.at + len(keys)) % len(self.queue)
+
+    def save(self, config: Config) -> None:
+        """The state to go on from, and the encoder so far."""
+        tensors = {f"trained.{k}": v for k, v in self.trained.state_dict().items()}
+        tensors |= {f"followed.{k}": v for k, v in self.followed.state_dict().items()} | {"queue": self.queue}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in slots.items()}
+        counts = {"epoch": self.epoch, "steps": self.steps, "at": self.at}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(tensors, self.folder / STATE, {"config": to_json(config), "counts": json.dumps(counts)})
+        encoder = {f"momentum.{k}": v for k, v in self.followed.encoder.state_dict().items()}
+        _write(encoder, self.folder / WEIGHTS, {"config": to_json(config)})
+
+    def _restore(self, config: Config) -> None:
+        path = self.folder / STATE
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+                metadata = file.metadata() or {}
+            counts, saved = json.loads(metadata["counts"]), metadata["config"]
+        except Exception as error:
+            raise ValueError(f"{path} is not a pre-training ({error}): delete it and train again") from error
+        if saved != to_json(config):
+            raise ValueError(f"{self.folder} holds a pre-training with other settings: give another folder")
+        self.trained.load_state_dict(_under("trained.", tensors))
+        self.followed.load_state_dict(_under("followed.", tensors))
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under("optimizer.", tensors).items():
+            index, _, slot = name.partition(".")
+            slots.setdefault(int(index), {})[slot] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        self.queue = tensors["queue"].to(self.device)
+        self.epoch, self.steps, self.at = counts["epoch"], counts["steps"], counts["at"]
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata)
+    os.replace(temporary, path)
