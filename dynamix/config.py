@@ -87,6 +87,7 @@ class Relabeling:
     tau_rel: float = 0.6  # Table 10
     tau_remove: float = 0.5
     tau_merge: float = 0.8
+    merging: bool = True  # False: filter and relabel only, as in the early blocks of Table 10
     merge_centroid: Literal["weighted", "mean"] = "weighted"
     scope: Literal["global", "video"] = "global"
     compare: Literal["previous", "blended"] = "previous"
@@ -140,6 +141,23 @@ class DataSampling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Remix:
+    """ReMix's pseudo-labels: videos clustered by DBSCAN each epoch (its Algorithm 2, Sec. 4.2)."""
+
+    labels: Literal["clusters", "given"] = "clusters"  # given: the dataset's own (DynaMix Table 3, row 1)
+    eps: float = 0.8  # ReMix Table 8
+    min_samples: int = 4  # paper silent; ICE
+    metric: Literal["euclidean", "cosine", "jaccard"] = "euclidean"  # on unit features; paper silent
+    k1: int = 30  # neighbors of the k-reciprocal Jaccard distance; ICE takes eps 0.55 with it
+    k2: int = 6
+
+    def __post_init__(self) -> None:
+        _require(self.eps > 0, f"remix.eps must be positive, got {self.eps}")
+        for name in ("min_samples", "k1", "k2"):
+            _require(getattr(self, name) >= 1, f"remix.{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Optimization:
     """Optimizer, schedule and momentum encoder, Sec. 4.2."""
 
@@ -182,9 +200,9 @@ class Batch:
 class Encoder:
     """Which encoder and what follows it."""
 
-    name: Literal["vit_base", "vit_small", "resnet50", "resnet50_ibn", "swin_base", "ibn_cnn", "hybrid"] = (
-        "vit_base"
-    )
+    name: Literal[
+        "vit_base", "vit_small", "resnet50", "resnet50_ibn", "swin_base", "ibn_cnn", "plain_cnn", "hybrid"
+    ] = "vit_base"
     image: tuple[int, int] = (256, 128)  # height, width
     dim: int = 768  # embedding size D
     width: int = 24  # first channels of the small IBN networks
@@ -206,6 +224,8 @@ class Moco:
     queue: int = 65536  # keys of earlier batches
     dim: int = 128  # of the projection, which only pre-training uses
     tau: float = 0.2
+    least_crop: float = 0.2  # smallest share of the area that a random resized crop keeps
+    jitter: float = 0.4  # of brightness, contrast and saturation; of each channel half as much
     ema: float = 0.999
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.03
@@ -242,7 +262,7 @@ class Config:
     """Everything a run depends on besides the data. Defaults: the paper's."""
 
     profile: str = "paper"
-    method: Literal["dynamix"] = "dynamix"
+    method: Literal["dynamix", "remix"] = "dynamix"
     seed: int = 0
     epochs: int = 100
     iterations: int = 400
@@ -253,6 +273,7 @@ class Config:
     rm: Relabeling = field(default_factory=Relabeling)
     ecm: EfficientCentroids = field(default_factory=EfficientCentroids)
     dsm: DataSampling = field(default_factory=DataSampling)
+    remix: Remix = field(default_factory=Remix)
     opt: Optimization = field(default_factory=Optimization)
     batch: Batch = field(default_factory=Batch)
     encoder: Encoder = field(default_factory=Encoder)
@@ -374,7 +395,13 @@ mini = Config(
     ),
     encoder=Encoder(name="ibn_cnn", image=(64, 32), dim=128, width=24, neck="affine_free"),
     moco=Moco(
-        epochs=40, batch=128, queue=4096, ema=0.99, optimizer="adamw", lr=1e-3, weight_decay=0.05,
+        epochs=40,
+        batch=128,
+        queue=4096,
+        ema=0.99,
+        optimizer="adamw",
+        lr=1e-3,
+        weight_decay=0.05,
         warmup_epochs=2.0,
     ),
 )

@@ -24,12 +24,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from dynamix import checkpoint, distributed, encoders, features
+from dynamix import checkpoint, distributed, encoders, features, methods
 from dynamix.config import Config, change, to_json
 from dynamix.data import images as imagery
 from dynamix.data.table import Table, check_trainable
 from dynamix.data.views import normalize
-from dynamix.methods import dynamix as method
+from dynamix.methods.epoch import Embed, State, start
+from dynamix.methods.objective import EpochTensors, objective, weights
 from dynamix.relabeling import RelabelingReport
 
 LOG = "log.jsonl"
@@ -152,6 +153,7 @@ def _train_epoch(
     run: "_Run", config: Config, table: Table, images: "imagery.Images", epoch: int
 ) -> Iterator[Step | Epoch]:
     began = time.perf_counter()
+    method = methods.of(config)
     run.state, refreshed = method.refresh(
         run.state, table, run.embedder(images, config), config, epoch, spend=True
     )
@@ -161,7 +163,7 @@ def _train_epoch(
         labels[list(images.skipped)] = -1
         refreshed = dataclasses.replace(refreshed, labels=labels)
     batches = method.batches(run.state, refreshed, table, config, epoch)
-    tensors, weights = method.EpochTensors.of(refreshed, table), method.weights(config)
+    tensors, shares = EpochTensors.of(refreshed, table), weights(config)
     sums, unread = _Sums(), deque[tuple[Step, Tensor]]()
     started = time.perf_counter()
     loader = imagery.train_batches(
@@ -170,7 +172,7 @@ def _train_epoch(
     )  # fmt: skip
     for step, (views, rows, counts) in enumerate(_shared(loader, config.batch.size)):
         rate = run.schedule(config, epoch, step)
-        taken = Step(epoch, step, run.step(config, views, rows, counts, tensors, weights), rate)
+        taken = Step(epoch, step, run.step(config, views, rows, counts, tensors, shares), rate)
         unread.append((taken, rows))
         while len(unread) > run.ahead:
             sums.add(*unread.popleft())
@@ -248,7 +250,7 @@ class _Run:
     trained: nn.Module  # the encoder as the step calls it: shared among ranks, compiled
     followed: nn.Module  # the momentum encoder as the step calls it
     optimizer: torch.optim.Optimizer
-    state: method.State
+    state: State
     epoch: int  # last finished epoch, -1 before the first
     steps: int  # optimizer steps taken so far
     progress: bool
@@ -280,7 +282,7 @@ class _Run:
         optimizer = _optimizer(config, encoder)
         run = cls(
             folder, device, encoder, momentum, *_called(encoder, momentum, config, device), optimizer,
-            method.start(table), -1, 0, progress,
+            start(table), -1, 0, progress,
         )  # fmt: skip
         if saved is not None:
             run.state = checkpoint.restore(saved, encoder, momentum, run.optimizer)
@@ -301,7 +303,7 @@ class _Run:
         """Steps that may be under way while the host goes on."""
         return AHEAD if self.device.type == "cuda" else 0
 
-    def embedder(self, images: "imagery.Images", config: Config) -> method.Embed:
+    def embedder(self, images: "imagery.Images", config: Config) -> Embed:
         """Rows -> chunks of unit momentum features, un-augmented; of these chunks, this rank's share."""
 
         def embed(rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
@@ -334,8 +336,8 @@ class _Run:
         views: dict[str, Tensor],
         rows: Tensor,
         counts: tuple[int, ...],
-        tensors: "method.EpochTensors",
-        weights: dict[str, float],
+        tensors: EpochTensors,
+        shares: dict[str, float],
     ) -> Terms:
         """Forward, backward, optimizer step, momentum update (Eq. 2). Never waits for the device."""
         self.encoder.train()
@@ -347,10 +349,8 @@ class _Run:
             for name, view in views.items()
         }
         with torch.autocast(self.device.type, torch.bfloat16, enabled=_amp(config, self.device)):
-            terms, logits = method.objective(
-                self.trained, self.followed, ready, rows, tensors, config, counts
-            )
-        total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+            terms, logits = objective(self.trained, self.followed, ready, rows, tensors, config, counts)
+        total = torch.stack([shares[name] * value for name, value in terms.items()]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()

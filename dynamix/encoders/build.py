@@ -59,8 +59,8 @@ def build(config: settings.Encoder) -> Encoder:
 def _body(config: settings.Encoder) -> nn.Module:
     if config.name in vit.WIDTHS:
         return vit.vit(config.name, config.image, config.dim, patch=config.patch, stem=config.stem)
-    if config.name == "ibn_cnn":
-        return ibn.IBNNet(config.width, config.dim, config.image)
+    if config.name in ("ibn_cnn", "plain_cnn"):
+        return ibn.IBNNet(config.width, config.dim, config.image, instance=config.name == "ibn_cnn")
     if config.name == "hybrid":
         return ibn.Hybrid(config.width, config.dim, config.image)
     if config.name in resnet_ibn.NAMES:

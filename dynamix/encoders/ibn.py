@@ -62,15 +62,18 @@ class StripeHead(nn.Module):
 
 
 class IBNNet(nn.Module):
-    """The small CNN of the Mannequins profiles: stem, three residual blocks to stride 8, four stripes."""
+    """The small CNN of the Mannequins profiles: stem, three residual blocks to stride 8, four stripes.
 
-    def __init__(self, width: int, dim: int, image: tuple[int, int]):
+    Without `instance` all its normalization is by batch, as in a plain ResNet (ReMix Table 12).
+    """
+
+    def __init__(self, width: int, dim: int, image: tuple[int, int], instance: bool = True):
         super().__init__()
         _check(width, image)
         self.layers = nn.Sequential(
-            *_stem(width),
-            Residual(width, 2 * width, 2, instance=True),
-            Residual(2 * width, 4 * width, 2, instance=True),
+            *_stem(width, instance),
+            Residual(width, 2 * width, 2, instance),
+            Residual(2 * width, 4 * width, 2, instance),
             Residual(4 * width, 4 * width, 1, instance=False),
         )
         self.head = StripeHead(4 * width, dim)
@@ -107,9 +110,10 @@ class Hybrid(nn.Module):
         return self.head(tokens.transpose(1, 2).unflatten(2, self.grid))
 
 
-def _stem(width: int) -> tuple[nn.Module, ...]:
+def _stem(width: int, instance: bool = True) -> tuple[nn.Module, ...]:
     """Images to `width` maps at half resolution."""
-    return nn.Conv2d(3, width, 3, 2, 1, bias=False), IBN(width), nn.ReLU(inplace=True)
+    norm = IBN(width) if instance else nn.BatchNorm2d(width)
+    return nn.Conv2d(3, width, 3, 2, 1, bias=False), norm, nn.ReLU(inplace=True)
 
 
 def _check(width: int, image: tuple[int, int]) -> None:

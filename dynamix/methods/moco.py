@@ -1,7 +1,7 @@
 """MoCo v2 on unlabeled images: the start of ReMix (its Sec. 4.2), where nothing is known but the pixels.
 
-He et al. 2020 (Eq. 1, queue, momentum encoder), Chen et al. 2020 (projection of two layers, blur, cosine). Each
-image is a class of its own: two views of it must meet, against a queue of the keys of earlier batches.
+He et al. 2020 (Eq. 1, queue, momentum encoder), Chen et al. 2020 (projection of two layers, blur, cosine).
+Each image is a class of its own: two views of it must meet, against a queue of earlier batches' keys.
 """
 
 import json
@@ -10,24 +10,25 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dynamix import encoders
-from dynamix.config import Config, to_json
+from dynamix.config import Config, Moco, to_json
 from dynamix.data import images as imagery
 from dynamix.data.table import Table
 from dynamix.data.views import normalize
 
 WEIGHTS = "weights.safetensors"  # the momentum encoder, as `encoders.load_pretrained` reads it
 STATE = "state.safetensors"  # everything, to go on from
-ORDER, KEYS = 0x30C0, 0x30C1  # keep this module's random streams apart from others'
+ORDER, JITTER = 0x30C0, 0x30C1  # keep this module's random streams apart from others'
 
 
 class Projected(nn.Module):
@@ -52,6 +53,47 @@ def contrast(
     own = (queries * keys.detach()).sum(1, keepdim=True)
     logits = torch.cat((own, queries @ queue.detach().T), 1) / tau
     return F.cross_entropy(logits, torch.zeros(len(queries), dtype=torch.int64, device=queries.device))
+
+
+def hash_of(seed: int, epoch: int, step: int) -> int:
+    """A seed of its own for every step."""
+    return int(np.random.SeedSequence([seed, epoch, step, JITTER]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def strong(
+    images: UInt8[Tensor, "B 3 H W"], generator: torch.Generator, moco: Moco
+) -> UInt8[Tensor, "B 3 H W"]:
+    """Random resized crops and color jitter on top of a view (Chen et al. 2020), each image its own.
+
+    What a step draws comes from the host's generator, so that devices agree.
+    """
+    count = len(images)
+
+    def uniform(low: float, high: float) -> Tensor:
+        drawn = torch.rand(count, generator=generator)
+        return (low + (high - low) * drawn).to(images.device)
+
+    area, stretch = uniform(moco.least_crop, 1.0), torch.exp(uniform(-0.2877, 0.2877))  # aspect 3/4 to 4/3
+    tall, wide = (area / stretch).sqrt().clamp(max=1), (area * stretch).sqrt().clamp(max=1)
+    theta = torch.zeros(count, 2, 3, device=images.device)
+    theta[:, 0, 0], theta[:, 1, 1] = wide, tall
+    theta[:, 0, 2], theta[:, 1, 2] = uniform(-1, 1) * (1 - wide), uniform(-1, 1) * (1 - tall)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    x = F.grid_sample(images.float() / 255, grid, padding_mode="border", align_corners=False)
+    for kind in ("brightness", "contrast", "saturation", "cast"):
+        factor = uniform(1 - moco.jitter, 1 + moco.jitter).view(-1, 1, 1, 1)
+        if kind == "brightness":
+            x = x * factor
+        elif kind == "contrast":
+            mean = x.mean((1, 2, 3), keepdim=True)
+            x = (x - mean) * factor + mean
+        elif kind == "saturation":
+            gray = x.mean(1, keepdim=True)
+            x = (x - gray) * factor + gray
+        else:
+            gains = torch.stack([uniform(1 - moco.jitter / 2, 1 + moco.jitter / 2) for _ in range(3)], 1)
+            x = x * gains[:, :, None, None]
+    return (x.clamp(0, 1) * 255).round_().to(torch.uint8)
 
 
 @dataclass(frozen=True)
@@ -86,11 +128,11 @@ def pretrain(
         yield record
 
 
-def order(config: Config, count: int, epoch: int) -> list[np.ndarray]:
+def order(config: Config, count: int, epoch: int) -> list[list[int]]:
     """The epoch's batches of rows: every image once, but for an incomplete last batch."""
     rows = np.random.default_rng([config.seed, epoch, ORDER]).permutation(count)
     size = config.moco.batch
-    return [rows[at : at + size] for at in range(0, count - size + 1, size)]
+    return [rows[at : at + size].tolist() for at in range(0, count - size + 1, size)]
 
 
 @dataclass
@@ -114,14 +156,11 @@ class _Run:
             trained = Projected(encoder, config.encoder.dim, moco.dim).to(device)
             queue = F.normalize(torch.randn(moco.queue, moco.dim), dim=1).to(device)
         # A key must not tell the batch it came from: keys see running statistics, never their batch's.
-        followed = encoders.momentum_copy(trained).eval()
-        rate = {"lr": moco.lr, "weight_decay": moco.weight_decay}
-        parameters = trained.parameters()
-        optimizer: torch.optim.Optimizer = (
-            torch.optim.AdamW(parameters, **rate)
-            if moco.optimizer == "adamw"
-            else torch.optim.SGD(parameters, momentum=0.9, **rate)
-        )
+        followed = cast(Projected, encoders.momentum_copy(trained).eval())
+        lr, decay, weights = moco.lr, moco.weight_decay, trained.parameters()
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(weights, lr=lr, momentum=0.9, weight_decay=decay)
+        if moco.optimizer == "adamw":
+            optimizer = torch.optim.AdamW(trained.parameters(), lr=lr, weight_decay=decay)
         run = cls(folder, device, trained, followed, optimizer, queue)
         if (folder / STATE).exists():
             run._restore(config)
@@ -139,7 +178,11 @@ class _Run:
             warm = min(1.0, (epoch + step / len(batches) + 0.1) / max(moco.warmup_epochs, 0.1))
             for group in self.optimizer.param_groups:
                 group["lr"] = moco.lr * warm * 0.5 * (1 + math.cos(math.pi * share))
-            one, other = (normalize(views[name], config.encoder.normalization) for name in ("v1", "v2"))
+            generator = torch.Generator().manual_seed(hash_of(config.seed, epoch, step))
+            one, other = (
+                normalize(strong(views[name], generator, moco), config.encoder.normalization)
+                for name in ("v1", "v2")
+            )
             with torch.no_grad():
                 keys = self.followed(other)
             loss = contrast(self.trained(one), keys, self.queue, moco.tau)
