@@ -1,4 +1,4 @@
-"""`dynamix demo | worlds | check | train | evaluate | search | export | bench`.
+"""`dynamix demo | worlds | check | train | reproduce | report | evaluate | search | ...`: the commands.
 
 Every command has `--help`, one-line errors, and exit code 0 only on success.
 """
@@ -175,6 +175,83 @@ class Train:
 
 
 @dataclass
+class Pretrain:
+    """Train an encoder without labels (MoCo v2) on the videos world: what the tables' runs start from."""
+
+    profile: str = "mini"
+    """tiny, mini or gpu"""
+    encoder: str | None = None
+    """another encoder than the profile's, as hybrid"""
+    out: Path | None = None
+    """copy the weights into this folder as well; default: they stay in the cache"""
+    fresh: bool = False
+    """train even where the weights are there already, to compare"""
+
+    def __call__(self) -> None:
+        from dynamix.config import change, profile
+        from dynamix.experiments import starts
+
+        config = profile(self.profile)
+        if self.encoder is not None:
+            config = change(config, encoder__name=self.encoder)
+        print(starts.make(config, out=self.out, fresh=self.fresh))
+
+
+@dataclass
+class Reproduce:
+    """The papers' tables and figures: run what is missing, write each beside the printed numbers.
+
+    Finished runs are kept as small files in figures/results/runs and shared between tables; a command that
+    is interrupted goes on where it was when it is given again.
+    """
+
+    names: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """all, or tables and figures: table3, remix.table4, figure4, ..."""
+    profile: str = "mini"
+    """mini or gpu: the embedded benchmark; paper: the real datasets (--data); tiny: a smoke test"""
+    seeds: int = 1
+    """how many seeds: 3 shows mean ± std"""
+    rows: tuple[str, ...] = ()
+    """only these rows"""
+    plan: bool = False
+    """only say what would run, and how long it would take"""
+    data: Path | None = None
+    """folder holding the real datasets, for the paper profile"""
+    weights: Path | None = None
+    """pretrained weights that runs start from, for the paper profile; default: pre-training without labels"""
+    runs: Path = Path("runs")
+    """where runs live while they train"""
+    jobs: int | None = None
+    """runs at a time; default: one per core"""
+
+    def __call__(self) -> None:
+        from dynamix.experiments.reproduce import Request, reproduce
+
+        request = Request(
+            names=self.names, profile=self.profile, seeds=self.seeds, rows=self.rows, folder=self.data,
+            weights=self.weights, runs=self.runs, jobs=self.jobs,
+        )  # fmt: skip
+        reproduce(request, plan=self.plan)
+
+
+@dataclass
+class Report:
+    """One self-contained HTML page with every table and figure that has been reproduced."""
+
+    profile: str = "mini"
+    """whose results"""
+    seeds: int = 3
+    """how many seeds a row shows at most"""
+    out: Path = Path("figures/report.html")
+    """where the page goes"""
+
+    def __call__(self) -> None:
+        from dynamix.experiments.reproduce import report_page
+
+        print(f"look: {report_page(self.profile, self.seeds, self.out)}")
+
+
+@dataclass
 class Evaluate:
     """Score a trained run, or a file of pretrained weights, on query and gallery images."""
 
@@ -192,7 +269,7 @@ class Evaluate:
     def __call__(self) -> None:
         from dynamix.experiments import job as jobs
         from dynamix.experiments.datasets import parts
-        from dynamix.experiments.run import provenance, write
+        from dynamix.experiments.records import provenance, write
 
         targets = parts(self.targets, tested=True)
         if not targets:
@@ -310,6 +387,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "worlds": Worlds,
     "check": Check,
     "train": Train,
+    "pretrain": Pretrain,
+    "reproduce": Reproduce,
+    "report": Report,
     "evaluate": Evaluate,
     "search": Search,
     "export": Export,

@@ -210,7 +210,6 @@ class Encoder:
     patch: int = 16
     neck: Literal["none", "affine_free", "bias_frozen"] = "none"  # batch norm that centers the embedding
     normalization: Literal["imagenet", "half", "luperson", "luperson_nl"] = "half"
-    input_norm: bool = False  # instance norm of the image: takes a camera's exposure and cast away
     seed: int = 0  # of the initial weights; `train` adds the run's seed
     weights: str = ""  # checksum of the file of pretrained weights that training starts from
 
@@ -395,7 +394,7 @@ mini = Config(
     ),
     encoder=Encoder(name="ibn_cnn", image=(64, 32), dim=128, width=24, neck="affine_free"),
     moco=Moco(
-        epochs=40,
+        epochs=20,
         batch=128,
         queue=4096,
         ema=0.99,

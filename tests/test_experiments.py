@@ -8,7 +8,8 @@ import pytest
 
 from dynamix import data
 from dynamix.config import change, identity, mini
-from dynamix.experiments import datasets, demo, figures, ladder, run
+from dynamix.experiments import datasets, demo, figures, ladder, records, run
+from dynamix.experiments import spec as specs
 from dynamix.experiments.rows import METHODS, variant
 
 ROOT = Path(__file__).parent.parent
@@ -20,7 +21,7 @@ def result(scores: float, f1: float | None = None) -> dict:
     if f1 is not None:
         names = ("precision", "recall", "f1", "v_measure", "junk_removed", "good_removed")
         quality = dict.fromkeys(names, f1) | {"pids": 10}
-    worlds = {world: {"rank1": scores, "mAP": scores / 2, "mINP": 0.1} for world in run.TEST_WORLDS}
+    worlds = {world: {"rank1": scores, "mAP": scores / 2, "mINP": 0.1} for world in specs.TEST_WORLDS}
     return {"scores": worlds, "quality_before": quality, "quality_after": quality, "seconds": 1.0,
             "epochs": [], "provenance": {}}  # fmt: skip
 
@@ -67,24 +68,24 @@ def test_label_state_counts_junk_and_good_boxes():
 def test_a_run_is_scored_recorded_and_read_back(small_config, tmp_path, monkeypatch):
     monkeypatch.setenv("DYNAMIX_CACHE", str(tmp_path / "cache"))
     config = change(small_config, epochs=2)
-    spec = run.Spec(name="DynaMix", config=config, score_on=("hall",), score_every=1)
+    spec = specs.Spec(name="DynaMix", config=config, score_on=("hall",), score_every=1)
     seen = []
     first = run.run(spec, tmp_path, lambda *message: seen.append(message))
     assert seen[-1] == ("DynaMix", 8, 8)
     assert set(first["scores"]) == {"hall"} and 0 <= first["scores"]["hall"]["mAP"] <= 1
     assert [line["epoch"] for line in first["epochs"]] == [0, 1]
     assert first["epochs"][1]["scores"] == first["scores"]
-    assert run.run(spec, tmp_path) == json.loads((tmp_path / spec.key / run.RESULT).read_text()) == first
-    (tmp_path / spec.key / run.RESULT).write_text('{"name": "Dyna')
+    assert run.run(spec, tmp_path) == json.loads((tmp_path / spec.key / records.RESULT).read_text()) == first
+    (tmp_path / spec.key / records.RESULT).write_text('{"name": "Dyna')
     with pytest.raises(ValueError, match="result.json is not a result file.*delete it"):
         run.run(spec, tmp_path)
 
 
 def test_true_labels_are_another_run(small_config, world_roots):
-    tracker = run.Spec(name="a", config=small_config)
-    truth = run.Spec(name="a", config=small_config, labels="truth")
+    tracker = specs.Spec(name="a", config=small_config)
+    truth = specs.Spec(name="a", config=small_config, labels="truth")
     assert tracker.key != truth.key
-    table, known = run.training_table(truth, world_roots)
+    table, known = specs.training_table(truth, world_roots)
     single = table.videos >= 0
     assert (table.labels == known).all() and (known[single] < 0).any()
     assert not set(known[single & (known >= 0)]) & set(table.labels[~single])
@@ -121,13 +122,13 @@ def test_a_result_without_the_asked_worlds_is_not_taken(small_config, tmp_path, 
     monkeypatch.setenv("DYNAMIX_CACHE", str(tmp_path / "cache"))
     config = change(small_config, epochs=1, iterations=2)
     for worlds in (("hall",), ("station", "hall")):
-        found = run.run(run.Spec(name="a", config=config, score_on=worlds), tmp_path)
+        found = run.run(specs.Spec(name="a", config=config, score_on=worlds), tmp_path)
         assert set(found["scores"]) == set(worlds)
 
 
 def test_provenance_without_git(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert run.provenance()["commit"] == "unknown"
+    assert records.provenance()["commit"] == "unknown"
 
 
 def test_readme_shows_the_recorded_ladder():

@@ -14,12 +14,8 @@ from dynamix.encoders.neck import neck
 class Encoder(nn.Module):
     """A body (B, 3, H, W) -> (B, D) and a neck (B, D) -> (B, D). `dim` is D, `image` is (H, W)."""
 
-    def __init__(
-        self, body: nn.Module, head: nn.Module, dim: int, image: tuple[int, int], input_norm: bool = False
-    ):
+    def __init__(self, body: nn.Module, head: nn.Module, dim: int, image: tuple[int, int]):
         super().__init__()
-        # Without parameters or buffers of its own: names and shapes of weights stay as they are.
-        self.input = nn.InstanceNorm2d(3) if input_norm else nn.Identity()
         self.body, self.neck = body, head
         self.dim, self.image = dim, image
 
@@ -27,7 +23,7 @@ class Encoder(nn.Module):
         """Features of normalized images (Sec. 3.1), not unit length. ValueError on another image size."""
         self._check(images)
         # Under autocast the body answers in half precision; batch statistics want the images' own.
-        return self.neck(self.body(self.input(images)).to(images.dtype))
+        return self.neck(self.body(images).to(images.dtype))
 
     def _check(self, images: Tensor) -> None:
         expected = (3, *self.image)
@@ -52,8 +48,7 @@ def build(config: settings.Encoder) -> Encoder:
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would reseed the accelerators too.
         torch.default_generator.manual_seed(config.seed)
-        body, head = _body(config), neck(config.neck, config.dim)
-        return Encoder(body, head, config.dim, config.image, config.input_norm)
+        return Encoder(_body(config), neck(config.neck, config.dim), config.dim, config.image)
 
 
 def _body(config: settings.Encoder) -> nn.Module:

@@ -14,8 +14,10 @@ from typing import Any
 from dynamix.config import change, profile
 from dynamix.data.mannequins import worlds
 from dynamix.experiments import figures
+from dynamix.experiments.records import read, write
 from dynamix.experiments.rows import METHODS, TITLES, variant
-from dynamix.experiments.run import TEST_WORLDS, Spec, read, run_all, write
+from dynamix.experiments.run import run_all
+from dynamix.experiments.spec import TEST_WORLDS, Spec
 
 Result = dict[str, Any]
 

@@ -15,7 +15,7 @@ from dynamix.data import images as imagery
 from dynamix.data.mannequins import worlds
 from dynamix.data.table import Table
 from dynamix.experiments.rows import METHODS, TITLES, variant
-from dynamix.experiments.run import Spec, training_table
+from dynamix.experiments.spec import Spec, training_table
 from dynamix.methods import dynamix as method
 from dynamix.sampling import MixedBatches
 

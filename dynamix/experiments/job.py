@@ -17,7 +17,7 @@ from dynamix.config import Config, identity, to_json
 from dynamix.data.table import Table
 from dynamix.experiments import datasets
 from dynamix.experiments.datasets import METRICS, Part, Scored
-from dynamix.experiments.run import RESULT, provenance, write
+from dynamix.experiments.records import RESULT, provenance, write
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,8 +20,10 @@ from dynamix.experiments.demo import (
     spread,
     summarize,
 )
+from dynamix.experiments.records import write
 from dynamix.experiments.rows import variant
-from dynamix.experiments.run import TEST_WORLDS, Spec, run_all, write
+from dynamix.experiments.run import run_all
+from dynamix.experiments.spec import TEST_WORLDS, Spec
 
 # Row -> settings changed; None: a row of the demo.
 ROWS: dict[str, dict[str, Any] | None] = {

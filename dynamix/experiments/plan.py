@@ -20,7 +20,7 @@ from dynamix.data.views import normalize
 from dynamix.experiments import job as jobs
 from dynamix.experiments.datasets import variant
 from dynamix.experiments.job import Job
-from dynamix.experiments.run import provenance
+from dynamix.experiments.records import provenance
 from dynamix.methods.dynamix import VIEWS
 
 PROBE = 4  # images per measured step on a CPU, whose time goes with the number of images

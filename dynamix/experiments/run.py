@@ -1,71 +1,35 @@
-"""One run on the Mannequins worlds: train on plaza (and videos), score on worlds never trained on.
+"""One run: train, score, keep the result. Several go at once, each in a process and a thread of its own.
 
-A run is a folder named by what it depends on. Finished runs are read back, killed ones resume, several
-go at once in processes of their own (one thread each).
+A run is a folder named by what it depends on. Finished runs are read back, killed ones resume.
 """
 
 import json
-import os
-import platform
 import queue
-import subprocess
+import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from dynamix import checkpoint, data, evaluation, trainer
-from dynamix.config import Config, identity, to_json
+from dynamix import checkpoint, encoders, evaluation, trainer
+from dynamix.config import change, to_json
 from dynamix.data.images import cores
-from dynamix.data.mannequins import worlds
-from dynamix.data.table import Table
+from dynamix.experiments import starts
 from dynamix.experiments.datasets import Scored, score
+from dynamix.experiments.records import RESULT, provenance, read, replace_file, write
+from dynamix.experiments.spec import Spec, table_of
 
-RESULT = "result.json"
-TEST_WORLDS = ("station", "hall")  # reported; whatever must be chosen is chosen on campus
+PASSES = 30  # forward passes that the time of inference is the median of
 
 Progress = Callable[[str, int, int], None]  # name, steps done, steps in all
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spec:
-    """A run: its config, the labels it starts from, the worlds it is scored on."""
-
-    name: str
-    config: Config
-    labels: Literal["tracker", "truth"] = "tracker"  # truth: the upper bound, junk left out
-    score_on: tuple[str, ...] = TEST_WORLDS
-    score_every: int = 4  # epochs between scores on the way, for the curves
-
-    @property
-    def key(self) -> str:
-        """Folder name: the config's identity, seed included, and what is not in the config."""
-        suffix = "-truth" if self.labels == "truth" else ""
-        return f"{self.config.profile}-{identity(self.config)}-w{worlds.VERSION}{suffix}"
-
-
-def training_table(spec: Spec, roots: dict[str, Path]) -> tuple[Table, np.ndarray]:
-    """Rows to train on and their true identities (N,): −1 for junk; multi-camera rows by their label."""
-    plaza = data.load("plaza", roots["plaza"], "train")
-    if spec.config.batch.ids_single == 0:
-        return plaza, plaza.labels.copy()
-    videos = data.load("videos", roots["videos"], "train")
-    table = data.concat([plaza, videos])
-    known = worlds.truth(roots["videos"]).of(videos)
-    truth = table.labels.copy()
-    first = truth.max() + 1  # true identities share no number with the labels of plaza
-    truth[len(plaza) :] = np.where(known >= 0, known + first, -1)
-    if spec.labels == "truth":
-        table = replace(table, labels=truth)
-    return table, truth
 
 
 def score_all(
@@ -84,7 +48,7 @@ def label_state(
     kept = np.where(removed, -1, labels)[single]
     quality = asdict(evaluation.label_quality(kept, truth[single]))
     junk = truth[single] < 0
-    gone = removed[single]
+    gone = kept < 0  # removed, or without a label (ReMix's noise and the videos it did not draw)
     return quality | {
         "junk_removed": float(gone[junk].mean()) if junk.any() else 0.0,
         "good_removed": float(gone[~junk].mean()) if (~junk).any() else 0.0,
@@ -98,22 +62,24 @@ def run(spec: Spec, folder: Path, report: Progress | None = None) -> dict[str, A
     done = home / RESULT
     if done.exists() and set(spec.score_on) <= set(read(done)["scores"]):
         return read(done)
-    config = spec.config
-    roots = worlds.build(config.mannequins, worlds=("plaza", "videos", *spec.score_on), progress=False)
-    table, truth = training_table(spec, roots)
+    config, weights, roots = spec.config, spec.weights, spec.roots()
+    if spec.start == "pretrained":
+        weights = weights or starts.make(config, progress=False)
+        config = change(config, encoder__weights=encoders.fingerprint(weights))
+    table, truth = table_of(spec, roots)
     single = table.videos >= 0
+    known = truth if single.any() else None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     total = config.epochs * config.iterations
-    raw = label_state(table.labels, np.zeros(len(table), bool), truth, single) if single.any() else None
     lines = _Lines(home / "quality.jsonl")
-    for record in trainer.train(config, table, home, device=device):
+    for record in trainer.train(config, table, home, device=device, weights=weights):
         if isinstance(record, trainer.Step):
             if report:
                 report(spec.name, record.epoch * config.iterations + record.step + 1, total)
             continue
         line: dict[str, Any] = {"epoch": record.epoch, "terms": record.terms, "seconds": record.seconds}
-        if single.any():
-            line["quality_after"] = label_state(record.labels, record.removed, truth, single)
+        if known is not None:
+            line["quality_after"] = label_state(record.labels, record.removed, known, single)
         if (record.epoch + 1) % spec.score_every == 0 and record.epoch + 1 < config.epochs:
             line["scores"] = score_all(record.momentum, spec, roots, device)
         lines.add(line)
@@ -121,19 +87,28 @@ def run(spec: Spec, folder: Path, report: Progress | None = None) -> dict[str, A
     saved = checkpoint.load(home, ("epoch.",)).tensors
     encoder, _ = checkpoint.load_encoder(home)
     labels, removed = saved["epoch.labels"].numpy(), saved["epoch.removed"].numpy()
-    epochs, scores = lines.read(), score_all(encoder.to(device), spec, roots, device)
+    # Worlds that it was scored on before stay in the result.
+    before = {} if not done.exists() else read(done)["scores"]
+    epochs, scores = lines.read(), before | score_all(encoder.to(device), spec, roots, device)
     if epochs and epochs[-1]["epoch"] == config.epochs - 1:  # a kill may have cost the curve its last point
         epochs[-1]["scores"] = scores
+    nothing = np.zeros(len(table), bool)
     result = {
+        "key": spec.key,
         "name": spec.name,
         "profile": config.profile,
         "seed": config.seed,
         "labels": spec.labels,
+        "start": spec.start,
+        "sources": list(map(str, spec.trained_on[0])),
+        "single": list(map(str, spec.trained_on[1])),
         "scores": scores,
-        "quality_before": raw,
-        "quality_after": label_state(labels, removed, truth, single) if single.any() else None,
+        "quality_before": None if known is None else label_state(table.labels, nothing, known, single),
+        "quality_after": None if known is None else label_state(labels, removed, known, single),
+        "report": _last_report(home),
         "epochs": epochs,
         "seconds": round(sum(line["seconds"] for line in epochs), 1),
+        "inference_ms": inference_ms(encoder.cpu(), config.encoder.image),
         "config": json.loads(to_json(config)),
         "provenance": provenance(),
     }
@@ -141,15 +116,40 @@ def run(spec: Spec, folder: Path, report: Progress | None = None) -> dict[str, A
     return result
 
 
+def inference_ms(encoder: nn.Module, image: tuple[int, int]) -> float:
+    """Median milliseconds for one image on one CPU core (ReMix Tables 11 and 12)."""
+    pixels, taken = torch.zeros(1, 3, *image), []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        for _ in range(PASSES):
+            began = time.perf_counter()
+            encoder(pixels)
+            taken.append(time.perf_counter() - began)
+    torch.set_num_threads(threads)
+    return round(1000 * statistics.median(taken), 2)
+
+
+def _last_report(home: Path) -> dict[str, Any] | None:
+    """What the last epoch's relabeling did."""
+    lines = (home / trainer.LOG).read_text().splitlines()
+    return json.loads(lines[-1])["report"] if lines else None
+
+
 def run_all(
-    specs: Sequence[Spec], folder: Path, *, jobs: int | None = None, progress: bool = True
+    specs: Sequence[Spec],
+    folder: Path,
+    *,
+    jobs: int | None = None,
+    progress: bool = True,
+    in_order: bool = False,
 ) -> Iterator[tuple[Spec, dict[str, Any] | BaseException]]:
     """Yield each spec with its result as it ends, several runs at once; a failed one yields its error.
 
-    Longest first, so that the last core is not left alone with the longest run.
+    Longest first, so that the last core is not left alone with the longest run; or in the order given.
     """
     jobs = jobs or max(1, min(len(specs), cores()))
-    order = sorted(specs, key=lambda s: -s.config.batch.size * s.config.epochs * s.config.iterations)
+    order = list(specs) if in_order else sorted(specs, key=lambda spec: -images_of(spec))
     context = get_context("spawn")
     with context.Manager() as manager:
         messages = manager.Queue()
@@ -159,44 +159,9 @@ def run_all(
                 yield from _as_they_end(futures, messages, bars)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A result file; a half-written or foreign one is an error naming it."""
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not a result file ({error}): delete it and run again") from error
-
-
-def write(path: Path, result: dict[str, Any]) -> None:
-    """Write JSON under a temporary name and rename it: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(temporary, path)
-
-
-def provenance() -> dict[str, str]:
-    """Commit, versions and hardware that stand beside every number."""
-    asked = ["git", "describe", "--always", "--dirty"]
-    try:
-        commit = subprocess.run(asked, cwd=Path(__file__).parent, capture_output=True, text=True).stdout
-    except OSError:  # no git on this machine
-        commit = ""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu_name()
-    return {
-        "commit": commit.strip() or "unknown",
-        "device": device,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "timm", "numpy")},
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
+def images_of(spec: Spec) -> int:
+    """Images that its training steps see: what its time goes with."""
+    return spec.config.batch.size * spec.config.epochs * spec.config.iterations
 
 
 def _plain(found: Scored) -> dict[str, float]:
@@ -265,9 +230,7 @@ class _Lines:
 
     def add(self, line: dict[str, Any]) -> None:
         kept = [old for old in self.read() if old["epoch"] < line["epoch"]]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(one) + "\n" for one in [*kept, line]))
-        os.replace(temporary, self.path)
+        replace_file(self.path, "".join(json.dumps(one) + "\n" for one in [*kept, line]))
 
     def read(self) -> list[dict[str, Any]]:
         return [json.loads(text) for text in self.path.read_text().splitlines()] if self.path.exists() else []

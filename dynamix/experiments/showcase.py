@@ -25,7 +25,7 @@ from dynamix.experiments.figures import (
     true_tracks,
 )
 from dynamix.experiments.rows import TITLES, variant
-from dynamix.experiments.run import Spec, training_table
+from dynamix.experiments.spec import Spec, training_table
 
 TRACKS, BOXES, QUERIES, TOP = 3, 4, 2, 3
 

@@ -7,7 +7,7 @@ Each image is a class of its own: two views of it must meet, against a queue of 
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -28,6 +28,7 @@ from dynamix.data.views import normalize
 
 WEIGHTS = "weights.safetensors"  # the momentum encoder, as `encoders.load_pretrained` reads it
 STATE = "state.safetensors"  # everything, to go on from
+ASPECT = math.log(4 / 3)  # crops are stretched by up to this factor
 ORDER, JITTER = 0x30C0, 0x30C1  # keep this module's random streams apart from others'
 
 
@@ -55,45 +56,38 @@ def contrast(
     return F.cross_entropy(logits, torch.zeros(len(queries), dtype=torch.int64, device=queries.device))
 
 
-def hash_of(seed: int, epoch: int, step: int) -> int:
-    """A seed of its own for every step."""
-    return int(np.random.SeedSequence([seed, epoch, step, JITTER]).generate_state(1, np.uint64)[0] >> 1)
+def strong(images: UInt8[Tensor, "B 3 H W"], moco: Moco, seed: int) -> UInt8[Tensor, "B 3 H W"]:
+    """Random resized crops and color jitter on top of a view, for each image its own (Chen et al. 2020).
 
-
-def strong(
-    images: UInt8[Tensor, "B 3 H W"], generator: torch.Generator, moco: Moco
-) -> UInt8[Tensor, "B 3 H W"]:
-    """Random resized crops and color jitter on top of a view (Chen et al. 2020), each image its own.
-
-    What a step draws comes from the host's generator, so that devices agree.
+    Jitter is of brightness, contrast, saturation and, instead of the hue, of each channel's gain. Drawn on
+    the host, so that devices agree.
     """
-    count = len(images)
+    generator, count = torch.Generator().manual_seed(seed), len(images)
 
-    def uniform(low: float, high: float) -> Tensor:
-        drawn = torch.rand(count, generator=generator)
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        drawn = torch.rand(count, *shape, generator=generator)
         return (low + (high - low) * drawn).to(images.device)
 
-    area, stretch = uniform(moco.least_crop, 1.0), torch.exp(uniform(-0.2877, 0.2877))  # aspect 3/4 to 4/3
-    tall, wide = (area / stretch).sqrt().clamp(max=1), (area * stretch).sqrt().clamp(max=1)
-    theta = torch.zeros(count, 2, 3, device=images.device)
+    x = _cropped(images.float() / 255, moco.least_crop, uniform)
+    reach, shape = moco.jitter, (1, 1, 1)
+    x = x * uniform(1 - reach, 1 + reach, *shape)
+    for axes in ((1, 2, 3), (1,)):  # contrast: around the mean of the image; saturation: around its gray
+        middle = x.mean(axes, keepdim=True)
+        x = middle + (x - middle) * uniform(1 - reach, 1 + reach, *shape)
+    x = x * uniform(1 - reach / 2, 1 + reach / 2, 3, 1, 1)
+    return (x.clamp(0, 1) * 255).round_().to(torch.uint8)
+
+
+def _cropped(x: Tensor, least: float, uniform: Callable[..., Tensor]) -> Tensor:
+    """A random part of each image, at least `least` of its area, back at full size."""
+    aspect = ASPECT if least <= 3 / 4 else -math.log(least)  # more would stretch a large part out of the image
+    area, stretch = uniform(least, 1.0), uniform(-aspect, aspect).exp()
+    wide, tall = (area * stretch).sqrt().clamp(max=1), (area / stretch).sqrt().clamp(max=1)
+    theta = x.new_zeros(len(x), 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = wide, tall
     theta[:, 0, 2], theta[:, 1, 2] = uniform(-1, 1) * (1 - wide), uniform(-1, 1) * (1 - tall)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    x = F.grid_sample(images.float() / 255, grid, padding_mode="border", align_corners=False)
-    for kind in ("brightness", "contrast", "saturation", "cast"):
-        factor = uniform(1 - moco.jitter, 1 + moco.jitter).view(-1, 1, 1, 1)
-        if kind == "brightness":
-            x = x * factor
-        elif kind == "contrast":
-            mean = x.mean((1, 2, 3), keepdim=True)
-            x = (x - mean) * factor + mean
-        elif kind == "saturation":
-            gray = x.mean(1, keepdim=True)
-            x = (x - gray) * factor + gray
-        else:
-            gains = torch.stack([uniform(1 - moco.jitter / 2, 1 + moco.jitter / 2) for _ in range(3)], 1)
-            x = x * gains[:, :, None, None]
-    return (x.clamp(0, 1) * 255).round_().to(torch.uint8)
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
 @dataclass(frozen=True)
@@ -178,10 +172,10 @@ class _Run:
             warm = min(1.0, (epoch + step / len(batches) + 0.1) / max(moco.warmup_epochs, 0.1))
             for group in self.optimizer.param_groups:
                 group["lr"] = moco.lr * warm * 0.5 * (1 + math.cos(math.pi * share))
-            generator = torch.Generator().manual_seed(hash_of(config.seed, epoch, step))
+            seeds = np.random.SeedSequence([config.seed, epoch, step, JITTER]).generate_state(2, np.uint32)
             one, other = (
-                normalize(strong(views[name], generator, moco), config.encoder.normalization)
-                for name in ("v1", "v2")
+                normalize(strong(views[name], moco, int(seed)), config.encoder.normalization)
+                for name, seed in zip(("v1", "v2"), seeds, strict=True)
             )
             with torch.no_grad():
                 keys = self.followed(other)
@@ -201,9 +195,10 @@ class _Run:
         return Pretrained(epoch, mean, len(losses))
 
     def _push(self, keys: Tensor) -> None:
-        places = (self.at + torch.arange(len(keys))) % len(self.queue)
-        self.queue[places.to(self.queue.device)] = keys
-        self.at = (self.at + len(keys)) % len(self.queue)
+        size, end = len(self.queue), self.at + len(keys)
+        places = torch.arange(max(self.at, end - size), end) % size  # of more keys than fit, the last
+        self.queue[places.to(self.queue.device)] = keys[-size:]
+        self.at = end % size
 
     def save(self, config: Config) -> None:
         """The state to go on from, and the encoder so far."""
@@ -213,9 +208,10 @@ class _Run:
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in slots.items()}
         counts = {"epoch": self.epoch, "steps": self.steps, "at": self.at}
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(tensors, self.folder / STATE, {"config": to_json(config), "counts": json.dumps(counts)})
+        # The state last: what it calls finished must be there.
         encoder = {f"momentum.{k}": v for k, v in self.followed.encoder.state_dict().items()}
         _write(encoder, self.folder / WEIGHTS, {"config": to_json(config)})
+        _write(tensors, self.folder / STATE, {"config": to_json(config), "counts": json.dumps(counts)})
 
     def _restore(self, config: Config) -> None:
         path = self.folder / STATE

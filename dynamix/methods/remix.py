@@ -104,17 +104,16 @@ def _videos(
         end = int(np.searchsorted(images, seen + min(max(wanted - seen, 1), EMBEDDED))) + 1
         group = order[at : min(end, len(order))]
         drawn = np.concatenate([rows[first[video] : last[video]] for video in group])
-        features = _embedded(embed, drawn)
-        yield from zip(
-            np.split(drawn, np.cumsum((last - first)[group])[:-1]),
-            np.split(features, np.cumsum((last - first)[group])[:-1]),
-            strict=True,
-        )
+        drawn, features = _embedded(embed, drawn)
+        ends = np.flatnonzero(np.diff(table.videos[drawn])) + 1
+        yield from zip(np.split(drawn, ends), np.split(features, ends), strict=True)
         at += len(group)
 
 
-def _embedded(embed: Embed, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n D"]:
-    """Features of `rows`, in their order; of all ranks' shares together."""
+def _embedded(
+    embed: Embed, rows: Int[np.ndarray, " n"]
+) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k D"]]:
+    """Those of `rows` whose images can be read, in their order, and their features; of all ranks' shares."""
     pieces = [(at.numpy(), features.cpu().numpy()) for at, features in embed(rows)]
     # A rank may have had no chunk to embed: then it knows neither width nor kind, and the others tell it.
     like = max(
@@ -122,9 +121,8 @@ def _embedded(embed: Embed, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n
     )
     pieces.append((np.empty(0, np.int64), np.empty((0, like[0]), like[1])))
     at, features = distributed.join(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
-    place = np.empty(len(rows), np.int64)
-    place[np.argsort(rows, kind="stable")] = np.argsort(at, kind="stable")
-    return features[place]
+    kept, order = rows[np.isin(rows, at)], np.argsort(at)
+    return kept, features[order[np.searchsorted(at, kept, sorter=order)]]
 
 
 def cluster(features: Float[np.ndarray, "n D"], remix: Remix) -> Int[np.ndarray, " n"]:

@@ -4,15 +4,23 @@ plots.use_style()
 plots.save(plots.sheet(crops, title="Eight people, eight cameras"), "figures/sheet.png")
 """
 
+from dynamix.plots.batches import batches
 from dynamix.plots.clips import clips
+from dynamix.plots.clusters import clusters
 from dynamix.plots.crops import mixed_batch, ranked_lists, sheet
 from dynamix.plots.curves import results_bars, similarity_histograms, training_curves
 from dynamix.plots.hero import hero
+from dynamix.plots.kinds import kinds
+from dynamix.plots.methods import methods
+from dynamix.plots.overview import overview, remix_overview
 from dynamix.plots.relabeling import relabeling
 from dynamix.plots.search import save_sheets, search_sheet
+from dynamix.plots.stages import stages
 from dynamix.plots.style import PALETTE, save, use_style
+from dynamix.plots.tables import TableLine, paper_table
 
 __all__ = [
-    "PALETTE", "clips", "hero", "mixed_batch", "ranked_lists", "relabeling", "results_bars", "save",
-    "save_sheets", "search_sheet", "sheet", "similarity_histograms", "training_curves", "use_style",
+    "PALETTE", "TableLine", "batches", "clips", "clusters", "hero", "kinds", "methods", "mixed_batch",
+    "overview", "paper_table", "ranked_lists", "relabeling", "remix_overview", "results_bars", "save",
+    "save_sheets", "search_sheet", "sheet", "similarity_histograms", "stages", "training_curves", "use_style",
 ]  # fmt: skip

@@ -9,7 +9,18 @@ from matplotlib.ticker import MaxNLocator
 
 from dynamix.plots.marks import Array, Item, as_array, as_images, crop, legend, legend_height, panel, rounded
 from dynamix.plots.style import (
-    BODY, INK, MARGIN, MUTED, PALETTE, SMALL, WIDTH, Page, chart, page, styled, write,
+    BODY,
+    INK,
+    MARGIN,
+    MUTED,
+    PALETTE,
+    SMALL,
+    WIDTH,
+    Page,
+    chart,
+    page,
+    styled,
+    write,
 )  # fmt: skip
 
 SPACE, PAD, GAP = 0.12, 0.1, 0.03  # inches: between cards, inside them, between the crops of a pair
@@ -18,7 +29,7 @@ CHOSEN, ALL = "#222C4A", "#B9C0CC"
 
 @dataclass(frozen=True)
 class Mode:
-    """What one rule chose: pairs over T iterations, S of them shown, and all its similarities of the epoch."""
+    """What one rule chose: S pairs in each of T iterations, and all its similarities of the epoch."""
 
     name: str
     rule: str  # in a few words
@@ -30,14 +41,17 @@ class Mode:
 
 @styled
 def batches(modes: Sequence[Mode], every: Array, target: float, *, title: str, note: str = "") -> Figure:
-    """One column per mode: its pairs iteration by iteration, then how similar its pairs are (Sec. 3.4, Table 8).
+    """One column per mode: pairs iteration by iteration, then how similar they are (Sec. 3.4, Table 8).
 
     `every` (n,): similarities of all pairs there are; `target`: their median.
     """
     if not modes:
         raise ValueError("modes is empty: give at least one")
     shown = [
-        (as_images(m.multi, f"multi of {m.name}", "T S 3 H W"), as_images(m.single, f"single of {m.name}", "T S 3 H W"))
+        (
+            as_images(m.multi, f"multi of {m.name}", "T S 3 H W"),
+            as_images(m.single, f"single of {m.name}", "T S 3 H W"),
+        )
         for m in modes
     ]
     if len({pair.shape for both in shown for pair in both}) > 1:
@@ -61,24 +75,42 @@ def batches(modes: Sequence[Mode], every: Array, target: float, *, title: str, n
         values = as_array(mode.similarity, f"similarity of {mode.name}", (T, S))
         for t in range(T):
             y = done.top + head + t * block
-            write(done.axes, x + PAD, y + 0.16, f"iteration {t + 1}", SMALL, MUTED, va="baseline", weight="bold")
+            write(
+                done.axes, x + PAD, y + 0.16, f"iteration {t + 1}", SMALL, MUTED, va="baseline", weight="bold"
+            )
             for s in range(S):
-                place = x + PAD + (s % across) * (2 * width + GAP + 0.12), y + 0.25 + (s // across) * (tall + 0.24)
+                place = (
+                    x + PAD + (s % across) * (2 * width + GAP + 0.12),
+                    y + 0.25 + (s // across) * (tall + 0.24),
+                )
                 _pair(done, left[t, s], right[t, s], float(values[t, s]), *place, width)
         foot = done.top + head + T * block + 0.34
-        _distribution(done, mode, as_array(every, "every"), target, bins, x + PAD, foot, card - 2 * PAD, chart_height)
+        _distribution(
+            done, mode, as_array(every, "every"), target, bins, x + PAD, foot, card - 2 * PAD, chart_height
+        )
     legend(done.axes, done.top + body + 0.08, items)
     return done.figure
 
 
-def _pair(done: Page, left: np.ndarray, right: np.ndarray, value: float, x: float, y: float, width: float) -> None:
+def signed(value: float, digits: int = 2) -> str:
+    """A number with a true minus and no minus before zero."""
+    return f"{round(float(value), digits) + 0.0:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _pair(
+    done: Page, left: np.ndarray, right: np.ndarray, value: float, x: float, y: float, width: float
+) -> None:
     """A multi-camera person, the single-camera one beside, their similarity below."""
     tall = crop(done.axes, left, x, y, width)
     crop(done.axes, right, x + width + GAP, y, width)
     for start, kind in ((x, "multi-camera"), (x + width + GAP, "single-camera")):
-        box = rounded(start, y - 0.035, width, 0.035, 0.012, facecolor=PALETTE[kind], edgecolor="none", zorder=3)
+        box = rounded(
+            start, y - 0.035, width, 0.035, 0.012, facecolor=PALETTE[kind], edgecolor="none", zorder=3
+        )
         done.axes.add_patch(box)
-    write(done.axes, x + width + GAP / 2, y + tall + 0.13, f"{value:.2f}", BODY, INK, ha="center", va="baseline")
+    write(
+        done.axes, x + width + GAP / 2, y + tall + 0.13, signed(value), BODY, INK, ha="center", va="baseline"
+    )
 
 
 def _distribution(done, mode, every, target, bins, x, y, width, height) -> None:
@@ -94,12 +126,14 @@ def _distribution(done, mode, every, target, bins, x, y, width, height) -> None:
     axes.grid(visible=False)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4, min_n_ticks=2))
     axes.set_xlabel("cosine similarity", fontsize=SMALL, labelpad=1)
-    text = f"mean {chosen.mean():.2f}, {len(chosen):,} pairs"
+    text = f"mean {signed(chosen.mean())}, {len(chosen):,} pairs"
     write(done.axes, x, y - 0.08, text, SMALL, INK, va="baseline")
 
 
 def _limits(modes: Sequence[Mode], every: Array) -> tuple[float, float]:
-    values = np.concatenate([as_array(every, "every").ravel(), *(as_array(m.chosen, "chosen").ravel() for m in modes)])
+    values = np.concatenate(
+        [as_array(every, "every").ravel(), *(as_array(m.chosen, "chosen").ravel() for m in modes)]
+    )
     if not len(values) or not np.isfinite(values).all():
         raise ValueError("similarities must be finite, and there must be some")
     margin = 0.02 * max(float(np.ptp(values)), 0.1)
@@ -123,5 +157,3 @@ def _legend() -> list[Item]:
         (swatch("#ACB0BC", CHOSEN), 0.2, "chosen pairs, whole epoch"),
         (line, 0.05, "median of all pairs"),
     ]
-
-

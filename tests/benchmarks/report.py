@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from dynamix.experiments.run import provenance
+from dynamix.experiments.records import provenance
 
 RESULTS = Path(__file__).parents[2] / "figures" / "results"
 

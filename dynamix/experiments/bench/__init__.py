@@ -18,7 +18,7 @@ from dynamix.config import Config
 from dynamix.experiments.bench import lines, measure, model
 from dynamix.experiments.bench.measure import Machine
 from dynamix.experiments.bench.model import Forecast
-from dynamix.experiments.run import provenance, write
+from dynamix.experiments.records import provenance, write
 from dynamix.plots import scale, style
 
 

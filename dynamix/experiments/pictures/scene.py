@@ -14,7 +14,7 @@ from dynamix.centroids import CentroidsMemory, MultiCentroids
 from dynamix.config import Config, change
 from dynamix.data.table import Table
 from dynamix.experiments.figures import Clip, busiest_clip, crops, embedded
-from dynamix.experiments.run import Spec, training_table
+from dynamix.experiments.spec import Spec, training_table
 from dynamix.methods import dynamix as method
 from dynamix.relabeling import calibrate, relabel
 from dynamix.sampling import MixedBatches
@@ -54,7 +54,7 @@ class Scene:
 
     @cached_property
     def clip(self) -> Clip:
-        """The busiest clip, its rows being rows of the table: most cuts and switches, whatever became of them."""
+        """The clip with most cuts and switches, whatever became of them; its rows are the table's."""
         single = np.flatnonzero(self.table.videos >= 0)
         found = busiest_clip(self.table.select(single), self.truth[single])
         return replace(found, rows=single[found.rows])
@@ -100,6 +100,7 @@ class Refined:
     relabeled: Stage
     merged: Stage
     similarity: np.ndarray
+    compared: CentroidsMemory  # whose similarities merging looked at
     thresholds: tuple[float, float, float]  # tau_remove, tau_rel, tau_merge
 
     @property
@@ -108,7 +109,7 @@ class Refined:
 
 
 def refine(scene: Scene) -> Refined:
-    """Filter, relabel, merge, with the centroids that Eq. 3 gives for the labels of each stage (Secs. 3.2-3.3).
+    """Filter, relabel, merge, with the centroids of Eq. 3 for the labels of each stage (Secs. 3.2-3.3).
 
     Raises ValueError where the run does not relabel.
     """
@@ -142,6 +143,7 @@ def refine(scene: Scene) -> Refined:
         Stage(new, removed, blended(result.labels, kept)),
         Stage(scene.refreshed.labels, scene.refreshed.removed, scene.single),
         similarity,
+        blended(result.labels, kept) if config.ecm.before_merge else memory,
         (rm.tau_remove, rm.tau_rel, rm.tau_merge),
     )
 
@@ -153,18 +155,18 @@ class Context:
     config: Config  # of the DynaMix run
     roots: Mapping[str, Path]  # world -> its folder
     run: Path | None = None  # folder of that finished run; most figures need it
-    results: Mapping[str, Sequence[float]] = field(default_factory=dict)  # method -> rank-1 in percent, per seed
+    # method -> rank-1 on the embedded benchmark in percent, one number per seed
+    results: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @cached_property
     def scene(self) -> Scene:
         """The run's next epoch, computed once for all figures."""
-        spec = Spec(name="DynaMix", config=self.config)
-        asked = f"DynaMix, profile {self.config.profile}, seed {self.config.seed}, folder {spec.key}"
         if self.run is None or not (self.run / checkpoint.NAME).is_file():
             where = "no run was given" if self.run is None else f"no finished run at {self.run}"
+            profile, seed = self.config.profile, self.config.seed
             raise FileNotFoundError(
-                f"{where}; this figure shows one ({asked}): train it first with "
-                f"`dynamix reproduce table3 --profile {self.config.profile}`"
+                f"{where}: the figure shows that of DynaMix, profile {profile}, seed {seed}; "
+                f"train it with `dynamix reproduce table3 --profile {profile}`"
             )
         return scene(self.run, self.roots)
 

@@ -29,7 +29,7 @@ class Spread:
 
     @property
     def clear(self) -> bool | None:
-        """More than twice the standard error, and than the best of so many equal rows would; None: unknown."""
+        """More than two standard errors, and than the best of so many equal rows would; None: unknown."""
         if self.error is None or self.chance is None:
             return None
         return self.difference > 2 * self.error and self.chance <= LEVEL
@@ -96,7 +96,7 @@ def agreement(table: PaperTable, profile: str, found: Found | Measured) -> Agree
     )
 
 
-def kendall(x: Sequence[float], y: Sequence[float]) -> tuple[float | None, float | None]:
+def kendall(x: Sequence[float | int], y: Sequence[float | int]) -> tuple[float | None, float | None]:
     """Kendall's tau-b and the share of permutations of `y` that agree with `x` at least as much.
 
     All permutations up to 8 rows, else 10,000 drawn from a fixed seed, the observed order among them.
@@ -124,7 +124,7 @@ def _orders(n: int) -> tuple[np.ndarray, int]:
     return np.random.default_rng(0).permuted(np.tile(np.arange(n), (DRAWS, 1)), axis=1), 1
 
 
-def _signs(values: Sequence[float]) -> np.ndarray:
+def _signs(values: Sequence[float | int]) -> np.ndarray:
     array = np.asarray(values, float)
     return np.sign(array[:, None] - array[None, :]).astype(np.int64)
 
@@ -182,12 +182,14 @@ def sentence(found: Agreement | None, table: PaperTable) -> str:
     if found is None:
         return ""
     if not found.rows:
-        return f"Nothing to compare yet: none of the {found.expected} rows that the paper prints has a number here."
+        return (
+            f"Nothing to compare yet: of the {found.expected} rows that the paper prints none has a number."
+        )
     if len(found.rows) < 3:
         return _few(found)
     spread = found.spread
     if spread is None or found.tau is None or found.p is None:
-        return f"Cannot tell: all {len(found.rows)} rows compared score the same{_on(found)}."
+        return f"Cannot tell{_on(found)}: {_level(found)}."
     if spread.clear is None:
         return (
             f"Cannot tell{_on(found)}, which says nothing about noise: {_order(found)}, {_place(found)}, "
@@ -199,17 +201,25 @@ def sentence(found: Agreement | None, table: PaperTable) -> str:
 
 
 def _few(found: Agreement) -> str:
-    only = f"{len(found.rows)} of the {found.expected} rows that the paper prints"
+    few = len(found.rows) < found.expected
+    only = f"{len(found.rows)} of the {found.expected} rows that the paper prints" if few else "two rows"
     if len(found.rows) == 1:
-        return f"Cannot tell: only {only} has a number here."
-    few = "only " if len(found.rows) < found.expected else ""
-    start = f"Cannot tell from the order of {few}{only}, which agrees by chance every second time"
+        return f"Cannot tell: only one row has a number of the paper's and of ours{_on(found)}."
+    start = f"Cannot tell from the order of {'only ' if few else ''}{only}, which agrees by chance every second time"
     spread = found.spread
-    if spread is None or spread.difference == 0 or found.tau is None:
-        return f"{start}; they do not differ."
+    if spread is None or found.tau is None:
+        return f"{start}; {_level(found)}."
     way = "as in the paper" if found.tau > 0 else "against the paper"
-    lead = f"{spread.best} leads {spread.worst} by {_amount(found, spread.difference)}, {way}"
+    lead = (
+        f"{_called(spread.best)} leads {_called(spread.worst)} by {_amount(found, spread.difference)}, {way}"
+    )
     return f"{start}; {lead}, {_weight(found, spread)}."
+
+
+def _level(found: Agreement) -> str:
+    """Which side does not order the rows."""
+    who = "here" if len(set(found.ours)) == 1 else "in the paper"
+    return f"the {len(found.rows)} rows score the same {who}"
 
 
 def _weight(found: Agreement, spread: Spread) -> str:
@@ -217,17 +227,18 @@ def _weight(found: Agreement, spread: Spread) -> str:
     if spread.clear is None or spread.error is None:
         return f"but {_seeds(found)} cannot say whether that is noise"
     error = f"(standard error {_number(found, spread.error)}, {_seeds(found)}{_paired(spread)})"
-    return f"more than seeds alone would give {error}" if spread.clear else f"within the noise of seeds {error}"
+    return (
+        f"more than seeds alone would give {error}" if spread.clear else f"within the noise of seeds {error}"
+    )
 
 
 def _within_noise(found: Agreement, spread: Spread) -> str:
     std = spread.std or 0.0
-    seeds = f"{_seeds(found)}{_paired(spread)}"
-    within = f"all rows lie within {_amount(found, spread.difference)}"
+    within = f"all rows lie within {_amount(found, spread.difference)} ({_seeds(found)}{_paired(spread)})"
     if spread.difference < std:
-        within += f", less than the {_number(found, std)} that seeds alone differ by ({seeds})"
+        within += f", less than the {_number(found, std)} that seeds alone differ by"
     else:
-        within += f", which {seeds} that differ by {_number(found, std)} alone cannot tell from chance"
+        within += f", no more than chance gives where seeds alone differ by {_number(found, std)}"
     agrees = found.tau is not None and found.tau > 0
     if agrees and found.p is not None and found.p <= LEVEL:
         return f"{_capital(_order(found))}, but {within}: the effect is not larger than the noise."
@@ -237,16 +248,17 @@ def _within_noise(found: Agreement, spread: Spread) -> str:
 def _clear(found: Agreement, spread: Spread) -> str:
     tau, p = found.tau or 0.0, found.p if found.p is not None else 1.0
     lead = (
-        f"{spread.best} leads {spread.worst} by {_amount(found, spread.difference)}, more than seeds alone would "
-        f"give (standard error {_number(found, spread.error or 0.0)}, {_seeds(found)}{_paired(spread)})"
+        f"leads {_called(spread.worst)} by {_amount(found, spread.difference)}, more than seeds alone "
+        f"would give (standard error {_number(found, spread.error or 0.0)}, {_seeds(found)}{_paired(spread)})"
     )
     if tau > 0:
-        joint = "but " if p > LEVEL or found.rank_here > 1 else ""
-        return f"{_capital(_order(found))}, {joint}{_place(found)}, and {lead}."
+        joint = "but " if (p > LEVEL) != (found.rank_here > 1) else ""
+        who = "" if found.paper_best == (spread.best,) else f"{_called(spread.best)} "
+        return f"{_capital(_order(found))}, {joint}{_place(found)}, and {who}{lead}."
     verdict = "contradicts the paper's" if tau < 0 else "has nothing of the paper's"
     return (
         f"The order here {verdict} (Kendall's tau {tau:.2f} over {len(found.rows)} rows): {_place(found)}, "
-        f"and {lead}."
+        f"and {_called(spread.best)} {lead}."
     )
 
 
@@ -254,6 +266,8 @@ def _order(found: Agreement) -> str:
     tau, p = found.tau or 0.0, found.p if found.p is not None else 1.0
     if tau <= 0:
         says = "the order does not follow the paper's"
+    elif p > LEVEL and tau > 0.999:
+        says = "the order is the paper's, as chance alone may make it"
     elif p > LEVEL:
         says = "the order leans towards the paper's no more than chance may"
     elif tau > 0.999:
@@ -269,17 +283,22 @@ def _order(found: Agreement) -> str:
 def _place(found: Agreement) -> str:
     """Where the paper's best row stands here."""
     high = "best" if found.column.unit == "%" else "highest"
-    one = f"the paper's {high} row, {found.paper_best[0]},"
+    one = f"the paper's {high} row, {_called(found.paper_best[0])},"
     if len(found.paper_best) > 1:
-        one = f"of the paper's {high} rows, {' and '.join(found.paper_best)}, one"
+        one = f"of the paper's {high} rows, {' and '.join(map(_called, found.paper_best))}, one"
     if found.rank_here > 1:
         return f"{one} is {_ordinal(found.rank_here)} of {len(found.rows)} here"
     shared = len(set(found.our_best) - set(found.paper_best))
     return f"{one} is {high} here too" + (f", level with {shared} more" if shared else "")
 
 
+def _called(name: str) -> str:
+    """A row's name inside a sentence; in quotes where it could be taken for a part of it."""
+    return name if name.replace(" ", "").isalpha() else f"“{name}”"
+
+
 def _on(found: Agreement) -> str:
-    return f" from one measurement of each row" if found.seeds[1] == 0 else f" from {_seeds(found)}"
+    return " from one measurement of each row" if found.seeds[1] == 0 else f" from {_seeds(found)}"
 
 
 def _seeds(found: Agreement) -> str:

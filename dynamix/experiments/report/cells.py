@@ -27,7 +27,7 @@ class Failure:
 
 
 Found = Mapping[str, Sequence[Any]]  # row name -> results (dicts) and failures, one of each seed
-Measured = Mapping[str, Mapping[str, float]]  # row name -> column title -> number
+Measured = Mapping[str, Mapping[str, float | int]]  # row name -> column title -> number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Cell:
     def paper(self) -> str:
         """The paper's number as text; a dash where the paper has no such cell."""
         if self.printed is not None:
-            return f"{self.printed:.{self.column.digits}f}"
+            return f"{self.printed:,.{self.column.digits}f}"
         return NOT_PRINTED if self.column.key and self.row.kind in ("paper", "printed") else NONE
 
     @property
@@ -78,7 +78,7 @@ class Cell:
         why = "; ".join(dict.fromkeys(one_line(each.why) for each in self.failures))
         if not self.values:
             return f"failed: {shorten(why)}" if self.failures else NOT_RUN
-        lost = f", {len(self.failures)} failed: {shorten(why)}" if self.failures else ""
+        lost = f", {len(self.failures)} failed" if self.failures else ""
         return self.number + lost
 
     @property
@@ -87,7 +87,7 @@ class Cell:
         if not self.values:
             return ""
         digits = self.column.digits
-        text = f"{self.mean:.{digits}f}" + ("" if self.std is None else f" ± {self.std:.{digits}f}")
+        text = f"{self.mean:,.{digits}f}" + ("" if self.std is None else f" ± {self.std:,.{digits}f}")
         return f"{text} ({len(self.values)})" if self.seeds else text
 
 
@@ -98,8 +98,7 @@ def cell(table: PaperTable, row: Row, column: Column, found: Found | Measured) -
         ValueError: two results of one seed.
     """
     printed = row.printed.get(column.key) if column.key else None
-    if printed is not None and not math.isfinite(printed):
-        printed = None
+    printed = float(printed) if printed is not None and math.isfinite(printed) else None
     there = Cell(row=row, column=column, printed=printed)
     if row.name not in found:
         return there
@@ -108,7 +107,9 @@ def cell(table: PaperTable, row: Row, column: Column, found: Found | Measured) -
     entries = sorted(found[row.name], key=_seed)
     seeds = [_seed(entry) for entry in entries]
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"{table.name}, row {row.name!r}: several results of one seed ({seeds}): give one each")
+        raise ValueError(
+            f"{table.name}, row {row.name!r}: several results of one seed ({seeds}): give one each"
+        )
     return _of_runs(there, entries)
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 
 from dynamix.experiments.report.agreement import agreement, sentence
@@ -26,7 +27,13 @@ def markdown(table: PaperTable, profile: str, found: Found | Measured) -> str:
         numbers = [text for each in across for text in (each.paper, each.text)]
         lines.append(_line([_name(row), *numbers, runs(across)]))
     said = sentence(agreement(table, profile, found), table)
-    parts = [f"## {_safe(table.title)}", _safe(table.claim), basis(table, profile), "\n".join(lines), _safe(said)]
+    parts = [
+        f"## {_safe(table.title)}",
+        _safe(table.claim),
+        basis(table, profile),
+        "\n".join(lines),
+        _safe(said),
+    ]
     parts.append("\n".join(f"- {_safe(note)}" for note in notes(table, found)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -57,7 +64,9 @@ def basis(table: PaperTable, profile: str) -> str:
     """On what our numbers stand."""
     if table.measured:
         where = "on the real data" if profile == "paper" else "on Mannequins and this machine"
-        return f"Measured here {where}, without trainings (profile {profile}): not comparable with the paper's."
+        return (
+            f"Measured here {where}, without trainings (profile {profile}): not comparable with the paper's."
+        )
     if profile == "paper":
         return "Profile paper: real data. Ours: mean ± sample standard deviation over seeds (n seeds)."
     return (
@@ -111,7 +120,7 @@ def _exact(value: float | None) -> str:
 def _safe(text: str) -> str:
     """`text` as Markdown that shows it literally: no HTML, no stray emphasis, no broken table."""
     text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{letter}" if letter in "\\`*_|[]" else letter for letter in text)
+    return re.sub(r"([\\`*|\[\]~]|\b_|_\b|^[-+#]|(?<=^\d)[.)])", r"\\\1", text)
 
 
 def _line(texts: Sequence[str]) -> str:

@@ -1,0 +1,256 @@
+"""The ledger of `reproduce`: the runs behind the rows, which are there, and how long the others take.
+
+A run is counted once, however many rows of however many tables show it.
+"""
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dynamix import checkpoint
+from dynamix.config import Config, change, from_json, profile
+from dynamix.data.images import cores
+from dynamix.experiments import records, tables
+from dynamix.experiments.run import images_of
+from dynamix.experiments.spec import Spec
+from dynamix.experiments.tables import changes_of
+from dynamix.experiments.tables.kinds import PaperTable, Result, Row, Setting
+
+RESULTS = Path("figures/results/runs")
+SEEN = ("plaza", "campus", "hall", "station")  # worlds with query and gallery; every run is scored on all
+
+
+@dataclass
+class Entry:
+    """A run, and the rows that show it."""
+
+    spec: Spec
+    shown: list[tuple[str, str]] = field(default_factory=list)  # (table, row)
+    result: Result | None = None
+    begun: bool = False  # a checkpoint waits in the folder of runs
+
+
+@dataclass
+class Ledger:
+    """All runs behind the asked tables, in the order of their worth."""
+
+    profile: str
+    seeds: int
+    entries: dict[str, Entry]  # by key
+    rows: dict[tuple[str, str], list[str]]  # (table, row) -> keys of its seeds
+    absent: dict[tuple[str, str], str] = field(default_factory=dict)  # rows that cannot run here, and why
+
+    @property
+    def missing(self) -> list[Entry]:
+        """What has still to run."""
+        return [entry for entry in self.entries.values() if entry.result is None]
+
+    def lines(self, jobs: int | None = None) -> Iterator[str]:
+        """For `--plan`: every missing run, then the sums."""
+        missing, rates = self.missing, _Rates(self.entries.values())
+        groups: dict[tuple[str, str], list[Entry]] = {}
+        for entry in missing:
+            groups.setdefault(entry.shown[0], []).append(entry)
+        for (table, row), entries in groups.items():
+            seeds = ", ".join(str(entry.spec.config.seed) for entry in entries)
+            more = len(entries[0].shown) - 1
+            also = f" (also {more} other row{'s' if more > 1 else ''})" if more else ""
+            state = "goes on" if any(entry.begun for entry in entries) else "to run"
+            yield f"{state:8} {rates.text(entries[0].spec):>9} each  {table} {row!r}, seed {seeds}{also}"
+        spent = sum(e.result["seconds"] for e in self.entries.values() if e.result is not None)
+        plural = "s" if self.seeds > 1 else ""
+        yield (
+            f"{len(self.entries)} runs stand behind {len(self.rows)} rows of {self.seeds} seed{plural}: "
+            f"{len(self.entries) - len(missing)} are there ({spent / 3600:.1f} hours of one core), "
+            f"{len(missing)} to run"
+        )
+        if missing:
+            known = [rates.seconds(entry.spec) for entry in missing]
+            at_once = min(jobs or cores(), len(missing))
+            if any(seconds is None for seconds in known):
+                yield "how long they take is known once the first run has ended"
+            else:
+                hours = sum(filter(None, known)) / 3600
+                yield f"about {hours:.1f} hours of one core, {hours / at_once:.1f} with {at_once} at once"
+        for (table, row), why in self.absent.items():
+            yield f"not run  {table} {row!r}: {why}"
+
+
+def ledger(
+    names: Sequence[str],
+    profile_name: str,
+    seeds: int,
+    *,
+    rows: Sequence[str] = (),
+    folder: Path | None = None,
+    weights: Path | None = None,
+    results: Path = RESULTS,
+    runs: Path = Path("runs"),
+) -> Ledger:
+    """What stands behind the tables `names`; results are read, nothing is run.
+
+    Raises ValueError on unknown tables or rows, and on result files of other settings or half written.
+    """
+    if seeds < 1:
+        raise ValueError(f"--seeds is the number of seeds, at least 1; got {seeds}")
+    asked = [tables.table(name) for name in names]
+    _check_rows(asked, rows)
+    made = Ledger(profile_name, seeds, {}, {})
+    for table in asked:
+        for row in table.rows:
+            if row.kind == "printed" or table.measured or (rows and row.name not in rows):
+                continue
+            setting = setting_of(table, row, profile_name)
+            if setting is None or not setting.sources:
+                made.absent[table.name, row.name] = "it has no stand-in among the worlds"
+                continue
+            if row.labels == "truth" and profile_name == "paper":
+                made.absent[table.name, row.name] = "nobody knows the true identities of real videos"
+                continue
+            for seed in range(seeds):
+                spec = spec_of(table, row, profile_name, seed, setting, folder=folder, weights=weights)
+                entry = made.entries.setdefault(spec.key, Entry(spec))
+                entry.shown.append((table.name, row.name))
+                if spec.score_on != entry.spec.score_on:
+                    both = dict.fromkeys((*entry.spec.score_on, *spec.score_on))
+                    entry.spec = replace(entry.spec, score_on=tuple(both))
+                made.rows.setdefault((table.name, row.name), []).append(spec.key)
+    _check_files(results, profile_name)
+    for key, entry in made.entries.items():
+        entry.result = _found(entry.spec, results)
+        entry.begun = (runs / key / checkpoint.NAME).exists()
+    return made
+
+
+def spec_of(
+    table: PaperTable,
+    row: Row,
+    profile_name: str,
+    seed: int,
+    setting: Setting,
+    *,
+    folder: Path | None = None,
+    weights: Path | None = None,
+) -> Spec:
+    """The run behind one seed of a row."""
+    config = change(profile(profile_name), **changes_of(table, row, profile_name), seed=seed)
+    worlds = profile_name != "paper"
+    whole = {name.partition(":")[0] for name in setting.sources if name.endswith(":all")}
+    targets = tuple(name for name in SEEN if name not in whole) if worlds else setting.targets
+    start = table.start if row.start == "table" else row.start
+    return Spec(
+        name=f"{table.name} {row.name!r} (seed {seed})", config=config, labels=row.labels,
+        sources=setting.sources, single=setting.single or (), score_on=targets, start=start,
+        weights=weights if start == "pretrained" else None, folder=folder, score_every=8,
+    )  # fmt: skip
+
+
+def setting_of(table: PaperTable, row: Row, profile_name: str) -> Setting | None:
+    """What a row trains on and tests on in a profile."""
+    data = row.data or table.data
+    return data.real if profile_name == "paper" else data.worlds
+
+
+def keep(spec: Spec, result: Result, results: Path) -> Result:
+    """Write the small form of a result into `results`, and return it."""
+    small = compact(result)
+    records.replace_file(results / f"{spec.key}.json", json.dumps(small, separators=(",", ":")) + "\n")
+    return small
+
+
+def compact(result: Result) -> Result:
+    """A result without what no table shows: curves rounded, no detail of every epoch."""
+    kept = {name: value for name, value in result.items() if name not in ("epochs", "name")}
+    return kept | {"epochs": [_point(line) for line in result["epochs"]]}
+
+
+def _point(line: Mapping[str, Any]) -> dict[str, Any]:
+    point: dict[str, Any] = {"epoch": line["epoch"], "loss": round(line["terms"]["total"], 4)}
+    if "quality_after" in line:
+        point["f1"] = round(line["quality_after"]["f1"], 4)
+    if "scores" in line:
+        point["mAP"] = {world: round(scores["mAP"], 4) for world, scores in line["scores"].items()}
+    return point
+
+
+def _found(spec: Spec, results: Path) -> Result | None:
+    path = results / f"{spec.key}.json"
+    if not path.exists():
+        return None
+    result = records.read(path)
+    return result if set(spec.score_on) <= set(result["scores"]) else None
+
+
+def _check_files(results: Path, profile_name: str) -> None:
+    """Refuse results that these settings did not make: shown beside others they would mislead."""
+    for path in sorted(results.glob(f"{profile_name}-*.json")) if results.is_dir() else ():
+        result = records.read(path)
+        try:
+            config = from_json(json.dumps(result["config"]))
+            spec = _spec_in(result, config)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is no result of a run ({error}): delete it, and reproduce runs it again"
+            ) from error
+        if spec.key != path.stem and result["key"] != path.stem:
+            raise ValueError(f"{path} holds the result of {result['key']}: rename it, or delete it")
+        if spec.key != path.stem:
+            raise ValueError(
+                f"{path} was made with another version of the settings (these make {spec.key}): "
+                "delete it, and reproduce runs it again"
+            )
+
+
+def _spec_in(result: Result, config: Config) -> Spec:
+    """The run that a result says it is of; folder and weights as far as its key tells."""
+    if result["start"] == "pretrained" and "-moco" in result["key"]:
+        config = change(config, encoder__weights="")
+    real = "-w" not in result["key"].removeprefix(config.profile)
+    return Spec(
+        name="", config=config, labels=result["labels"], sources=tuple(result["sources"]),
+        single=tuple(result["single"]), start=result["start"], folder=Path() if real else None,
+        weights=Path() if result["start"] == "pretrained" and "-moco" not in result["key"] else None,
+    )  # fmt: skip
+
+
+def _check_rows(asked: Sequence[PaperTable], rows: Sequence[str]) -> None:
+    there = {row.name for table in asked for row in table.rows}
+    for name in rows:
+        if name not in there:
+            raise ValueError(
+                f"no row {name!r} in {', '.join(table.name for table in asked)}; "
+                f"there are {', '.join(map(repr, sorted(there)))}"
+            )
+
+
+class _Rates:
+    """Seconds a run takes, told by those of its kind that have ended."""
+
+    def __init__(self, entries: Any):
+        self.found: dict[tuple[Any, ...], list[float]] = {}
+        for entry in entries:
+            if entry.result is not None and entry.result["seconds"] > 0:
+                rate = entry.result["seconds"] / images_of(entry.spec)
+                for kind in _kinds(entry.spec):
+                    self.found.setdefault(kind, []).append(rate)
+
+    def seconds(self, spec: Spec) -> float | None:
+        for kind in _kinds(spec):
+            if kind in self.found:
+                return statistics.median(self.found[kind]) * images_of(spec)
+        return None
+
+    def text(self, spec: Spec) -> str:
+        seconds = self.seconds(spec)
+        return "?" if seconds is None else f"{seconds / 60:.1f} min"
+
+
+def _kinds(spec: Spec) -> Iterator[tuple[Any, ...]]:
+    """From the closest likeness to the loosest."""
+    encoder = (spec.config.encoder.name, spec.config.encoder.width, spec.config.encoder.image)
+    yield (*encoder, spec.config.batch.ids_single > 0, spec.config.method)
+    yield encoder
+    yield (spec.config.profile,)

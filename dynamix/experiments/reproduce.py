@@ -1,0 +1,212 @@
+"""`dynamix reproduce`: the papers' tables and figures, from what has been run and what has still to run.
+
+Finished runs are small files in figures/results/runs; killed ones resume; tables share runs. A run that
+fails is a row that says so.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dynamix import checkpoint, plots
+from dynamix.config import profile
+from dynamix.experiments import measured, starts, tables
+from dynamix.experiments.ledger import RESULTS, Ledger, keep, ledger, setting_of, spec_of
+from dynamix.experiments.report import Failure, Found, Measured, page, picture, text
+from dynamix.experiments.run import run_all
+from dynamix.experiments.spec import Spec
+from dynamix.experiments.tables.kinds import PaperTable, Result
+
+OUT, PICTURES = Path("figures/tables"), Path("figures/paper")
+# What is worth most first: a training that is stopped early leaves the tables that matter.
+ORDER = (
+    "table3", "table4", "table10", "table8", "table9", "table5", "table7", "table12", "table11", "table2a",
+    "table2b", "remix.table4", "remix.table5",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `dynamix reproduce` was asked for."""
+
+    names: tuple[str, ...]
+    profile: str = "mini"
+    seeds: int = 1
+    rows: tuple[str, ...] = ()
+    folder: Path | None = None  # real datasets
+    weights: Path | None = None
+    runs: Path = Path("runs")
+    results: Path = RESULTS
+    out: Path = OUT
+    jobs: int | None = None
+
+    def ledger(self) -> Ledger:
+        """The runs behind it. Raises ValueError where its data are not there or names are unknown."""
+        profile(self.profile)
+        if self.profile == "paper" and self.folder is None:
+            raise ValueError("the paper profile trains on the real datasets: say where with --data FOLDER")
+        if self.profile != "paper" and self.folder is not None:
+            raise ValueError(f"the {self.profile} profile trains on the embedded benchmark: leave --data out")
+        return ledger(
+            self.names, self.profile, self.seeds, rows=self.rows, folder=self.folder, weights=self.weights,
+            results=self.results, runs=self.runs,
+        )  # fmt: skip
+
+
+def named(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Tables and figures of a request; `all` is everything, in the order of worth.
+
+    Raises ValueError on an unknown name, listing those that exist.
+    """
+    from dynamix.experiments.pictures import FIGURES
+
+    every = (*ORDER, *(name for name in tables.TABLES if name not in ORDER))
+    if "all" in texts:
+        return every, tuple(FIGURES)
+    for name in texts:
+        if name not in tables.TABLES and name not in FIGURES:
+            there = ", ".join(("all", *tables.TABLES, *FIGURES))
+            raise ValueError(f"unknown table or figure {name!r}; there are {there}")
+    return tuple(n for n in texts if n in tables.TABLES), tuple(n for n in texts if n in FIGURES)
+
+
+def run_missing(request: Request, made: Ledger) -> dict[str, Failure]:
+    """Run what is missing, keep every result as it comes; the runs that failed, by key."""
+    missing = [entry.spec for entry in made.missing]
+    failed: dict[str, Failure] = {}
+    for spec in missing:
+        spec.roots()  # absent data is said before the first run, and worlds are drawn once
+    pretrained = [spec.config for spec in missing if spec.start == "pretrained" and spec.weights is None]
+    for config in {starts.name(config): config for config in pretrained}.values():
+        starts.make(config)
+    began = time.perf_counter()
+    ended = run_all(missing, request.runs, jobs=request.jobs, in_order=True) if missing else iter(())
+    for number, (spec, result) in enumerate(ended, 1):
+        if isinstance(result, BaseException):
+            failed[spec.key] = Failure(spec.config.seed, f"{type(result).__name__}: {result}")
+            print(f"failed: {spec.name}: {result}", flush=True)
+            continue
+        made.entries[spec.key].result = keep(spec, result, request.results)
+        hours = (time.perf_counter() - began) / number * (len(missing) - number) / 3600
+        print(f"{number} of {len(missing)}: {spec.name}, {hours:.1f} hours left", flush=True)
+    return failed
+
+
+def found_of(table: PaperTable, made: Ledger, failed: dict[str, Failure]) -> Found:
+    """Row -> results and failures of its seeds."""
+    found: dict[str, list[Result | Failure]] = {}
+    for row in table.rows:
+        keys = made.rows.get((table.name, row.name), [])
+        entries = [made.entries[key].result or failed.get(key) for key in keys]
+        ended = [entry for entry in entries if entry is not None]
+        if ended:
+            found[row.name] = ended
+    return found
+
+
+def write_tables(
+    names: Iterable[str],
+    made: Ledger,
+    failed: dict[str, Failure],
+    out: Path = OUT,
+    folder: Path | None = None,
+) -> Iterator[Path]:
+    """Markdown, CSV and PNG of every table, in `out`; yields the pictures' paths."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        table = tables.table(name)
+        found: Found | Measured = found_of(table, made, failed)
+        if table.measured:
+            found = measured.read(table, made.profile, folder)
+        stem = out / f"{name}.{made.profile}"
+        stem.with_name(f"{stem.name}.md").write_text(text.markdown(table, made.profile, found))
+        stem.with_name(f"{stem.name}.csv").write_text(text.table_csv(table, made.profile, found))
+        yield plots.save(picture.picture(table, made.profile, found), stem.with_name(f"{stem.name}.png"))
+
+
+def reproduce(request: Request, *, plan: bool = False) -> None:
+    """Run what is missing and write every table and figure asked for.
+
+    Raises RuntimeError, after everything is written, where a run failed.
+    """
+    names, figures = named(request.names)
+    request = replace(request, names=names)
+    made = request.ledger()
+    print("\n".join(made.lines(request.jobs)))
+    if plan:
+        return
+    failed = run_missing(request, made)
+    for path in write_tables(names, made, failed, request.out, request.folder):
+        print(f"look: {path}")
+    for line in draw_figures(figures, made, request.runs):
+        print(line)
+    if failed:
+        raise RuntimeError("; ".join(f"run {key} failed: {each.why}" for key, each in failed.items()))
+
+
+def draw_figures(names: Iterable[str], made: Ledger, runs: Path, out: Path = PICTURES) -> Iterator[str]:
+    """Draw the papers' figures in `out`; yields a line about each.
+
+    Most show a trained DynaMix. Where its folder is not here the picture that is there stays, and is said to.
+    """
+    from dynamix.experiments import pictures
+
+    names = tuple(names)
+    if not names or made.profile == "paper":
+        return
+    spec = shown_run(made.profile)
+    home = runs / spec.key if (runs / spec.key / checkpoint.NAME).is_file() else None
+    context = pictures.Context(config=spec.config, roots=spec.roots(), run=home, results=_rank1(made))
+    for name in names:
+        path = out / f"{name}.png"
+        try:
+            yield f"look: {plots.save(pictures.draw(name, context), path)}"
+        except FileNotFoundError as error:
+            yield f"{'kept: ' if path.exists() else 'not drawn: '}{path} ({error})"
+
+
+SHOWN = {  # rows of Table 3 in Figure 1, beside the printed methods
+    "multi-camera only": "multi-camera only, same batch size",
+    "ReMix": "ReMix, given labels",
+    "DynaMix": "profile encoder: + RM",
+}
+
+
+def _rank1(made: Ledger) -> dict[str, list[float]]:
+    """Method -> rank-1 of its seeds on the unseen worlds, percent."""
+    table = tables.table("table3")
+    column, found = table.columns[0], found_of(table, made, {})
+    return {
+        method: [value for result in found[name] if (value := column.read(tables.row(table, name), result))]
+        for method, name in SHOWN.items()
+        if name in found
+    }
+
+
+def shown_run(profile_name: str) -> Spec:
+    """The full method's first run, which the figures are drawn from."""
+    table = tables.table("table3")
+    row = tables.row(table, "profile encoder: + RM")
+    setting = setting_of(table, row, profile_name)
+    assert setting is not None
+    return spec_of(table, row, profile_name, 0, setting)
+
+
+def report_page(profile_name: str, seeds: int, out: Path) -> Path:
+    """One self-contained HTML page of what has been run and drawn so far; nothing is run for it."""
+    names, figures = named(["all"])
+    made = ledger(names, profile_name, seeds)
+    sections = [
+        page.Section(name=name, title=name.replace("figure", "Figure "), figures=(PICTURES / f"{name}.png",))
+        for name in figures
+        if (PICTURES / f"{name}.png").exists()
+    ]
+    for name in names:
+        table = tables.table(name)
+        found: Found | Measured = found_of(table, made, {})
+        if table.measured:
+            found = measured.read(table, profile_name)
+        drawn = OUT / f"{name}.{profile_name}.png"
+        sections.append(page.section(table, profile_name, found, [drawn] if drawn.exists() else []))
+    return page.page(sections, out)

@@ -1,0 +1,97 @@
+"""What runs start from: encoders pre-trained without labels on the single-camera images (`methods.moco`).
+
+Made once per encoder and kept in the cache under a hash of everything it depends on; those of the mini
+profile come with the package, so that its tables start from the same weights everywhere.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from dynamix import data
+from dynamix.config import Config, change, identity, profile
+from dynamix.data.mannequins import worlds
+from dynamix.methods import moco
+
+SHIPPED = Path(__file__).parent / "weights"
+VERSION = 1  # raised when the same settings give other weights
+
+
+def key(config: Config) -> str:
+    """Hash of what pre-training depends on: encoder, schedule, the images; not of the run that follows.
+
+    Like `config.identity`, of what differs from the profile: a new option leaves old weights valid.
+    """
+    base, alone = profile(config.profile), _alone(config)
+    settings = identity(dataclasses.replace(base, encoder=alone.encoder, moco=alone.moco))
+    text = json.dumps([VERSION, settings, worlds.key("videos", config.mannequins)])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def name(config: Config) -> str:
+    """Of the file of weights."""
+    return f"{config.profile}-{config.encoder.name}-{key(config)}.safetensors"
+
+
+def existing(config: Config, cache: Path | None = None) -> Path | None:
+    """The weights, where they are shipped or in the cache."""
+    for folder in (SHIPPED, _cache(cache)):
+        if (folder / name(config)).is_file():
+            return folder / name(config)
+    return None
+
+
+def make(
+    config: Config,
+    cache: Path | None = None,
+    *,
+    out: Path | None = None,
+    fresh: bool = False,
+    progress: bool = True,
+) -> Path:
+    """The weights, pre-trained on the videos world now if there are none; goes on where it was stopped.
+
+    `out` is a folder that gets a copy; `fresh` trains although they are there.
+    """
+    found = None if fresh else existing(config, cache)
+    found = found or _trained(config, cache, progress)
+    if out is None:
+        return found
+    out.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copy(found, out / found.name))
+
+
+def _trained(config: Config, cache: Path | None, progress: bool) -> Path:
+    alone, folder = _alone(config), _cache(cache)
+    videos = worlds.build(alone.mannequins, worlds=("videos",), progress=progress)["videos"]
+    home = folder / name(config).removesuffix(".safetensors")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    records = moco.pretrain(alone, data.load("videos", videos), home, device=device)
+    with tqdm(total=alone.moco.epochs, desc=f"pre-training {alone.encoder.name}", unit="epoch",
+              disable=not progress) as bar:  # fmt: skip
+        for record in records:
+            bar.update(record.epoch + 1 - bar.n)
+            bar.set_postfix_str(f"loss {record.loss:.3f}", refresh=False)
+    temporary = folder / f"{name(config)}.{os.getpid()}.tmp"
+    shutil.copyfile(home / moco.WEIGHTS, temporary)
+    os.replace(temporary, folder / name(config))
+    shutil.rmtree(home)
+    return folder / name(config)
+
+
+def _alone(config: Config) -> Config:
+    """The settings of pre-training: one for all seeds of the runs that follow."""
+    return change(config, seed=0, encoder__weights="", encoder__seed=0)
+
+
+def _cache(cache: Path | None) -> Path:
+    folder = cache or Path(os.environ.get("DYNAMIX_CACHE") or Path.home() / ".cache" / "dynamix")
+    folder = Path(folder) / "starts"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
