@@ -568,3 +568,132 @@ def _refined(state, labels, video_of, drawn, features, alpha, videos, o):
 def _newest(queue):
     """Each PID once, where its newest entry stood; oldest first."""
     return [pid for i, pid in enumerate(queue) if pid not in queue[i + 1 :]]
+
+
+# --- agreement of a table's order with the paper's, by definition ---
+
+
+def tau_b(x, y):
+    """(concordant - discordant) / sqrt((pairs - ties in x) (pairs - ties in y))."""
+    concordant = discordant = untied_x = untied_y = 0
+    for i in range(len(x)):
+        for j in range(i):
+            untied_x += x[i] != x[j]
+            untied_y += y[i] != y[j]
+            if x[i] != x[j] and y[i] != y[j]:
+                same = (x[i] > x[j]) == (y[i] > y[j])
+                concordant, discordant = concordant + same, discordant + (not same)
+    return (concordant - discordant) / math.sqrt(untied_x * untied_y)
+
+
+def order_chance(x, y):
+    """Share of all orders of y that agree with x at least as much as y does."""
+    from itertools import permutations
+
+    reached = [tau_b(x, order) for order in permutations(y)]
+    return sum(tau >= tau_b(x, y) - 1e-9 for tau in reached) / len(reached)
+
+
+def sample_std(values):
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+# --- ReMix: clusters of one video, and one epoch's pseudo-labels ---
+
+
+def squared(a, b):
+    return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+
+
+def euclidean_distances(features):
+    return [[math.sqrt(squared(a, b)) for b in features] for a in features]
+
+
+def cosine_distances(features):
+    return [[1 - cosine(a, b) for b in features] for a in features]
+
+
+def dbscan(distances, eps, min_samples):
+    """(cores, allowed): whether each row is a core, and which clusters it may belong to; none is noise.
+
+    Clusters are numbered by their first core; a border row may go to any cluster that reaches it.
+    """
+    count = len(distances)
+    near = [[j for j in range(count) if distances[i][j] <= eps] for i in range(count)]
+    cores = [len(near[i]) >= min_samples for i in range(count)]
+    links = [(i, j) for i in range(count) for j in near[i] if cores[i] and cores[j]]
+    roots = component_roots(count, links)
+    first = sorted({roots[i] for i in range(count) if cores[i]})
+    return cores, [{first.index(roots[j]) for j in near[i] if cores[j]} for i in range(count)]
+
+
+def jaccard_distances(features, k1, k2):
+    """Zhong et al. 2017: N(i, k), R(i, k), R*(i, k1), V_i, its mean over N(i, k2), and 1 - min / max."""
+    rows = range(len(features))
+
+    def nearest_others(i, k):
+        others = sorted((j for j in rows if j != i), key=lambda j: squared(features[i], features[j]))
+        return [i, *others[:k]]  # nothing is nearer than the image itself
+
+    def reciprocal(i, k):
+        return {j for j in nearest_others(i, k) if i in nearest_others(j, k)}
+
+    weights = []
+    for i in rows:
+        mutual = reciprocal(i, k1)
+        expanded = set(mutual)
+        for j in mutual:
+            theirs = reciprocal(j, round(k1 / 2))
+            if 3 * len(theirs & mutual) > 2 * len(theirs):
+                expanded |= theirs
+        raw = [math.exp(-squared(features[i], features[j])) if j in expanded else 0.0 for j in rows]
+        weights.append([value / sum(raw) for value in raw])
+    averaged = []
+    for i in rows:
+        group = nearest_others(i, k2 - 1)
+        averaged.append([sum(weights[j][column] for j in group) / len(group) for column in rows])
+    return [
+        [
+            1
+            - sum(min(a, b) for a, b in zip(averaged[i], averaged[j], strict=True))
+            / sum(max(a, b) for a, b in zip(averaged[i], averaged[j], strict=True))
+            for j in rows
+        ]
+        for i in rows
+    ]
+
+
+def remix_labels(order, rows_of, features, fresh, wanted, clusters_of):
+    """Algorithm 2: ({row: label} of the drawn videos, {label: mean feature}).
+
+    `order` of the videos; `rows_of` {video: rows}; `clusters_of` rows -> cluster of each, -1 for noise.
+    """
+    labels, means, counter = {}, {}, 0
+    for video in order:
+        if counter >= wanted:
+            break
+        found = clusters_of(rows_of[video])
+        numbers = {}
+        for cluster in sorted(set(found) - {-1}):
+            mine = [row for row, c in zip(rows_of[video], found, strict=True) if c == cluster]
+            means[fresh] = [
+                sum(column) / len(mine) for column in zip(*(features[r] for r in mine), strict=True)
+            ]
+            numbers[cluster], fresh = fresh, fresh + 1
+            counter += len(mine)
+        labels |= {row: numbers.get(c, -1) for row, c in zip(rows_of[video], found, strict=True)}
+    return labels, means
+
+
+# --- pre-training ---
+
+
+def contrast(queries, keys, queue, tau):
+    """He et al. 2020, Eq. 1."""
+    return mean_or_zero(
+        [
+            negative_log(dot(q, k) / tau, [dot(q, other) / tau for other in queue])
+            for q, k in zip(queries, keys, strict=True)
+        ]
+    )

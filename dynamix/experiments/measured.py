@@ -5,7 +5,6 @@ Timings are read from where they are kept, so that a table does not change whene
 
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,13 @@ DIMENSIONS = (768, 2048)
 REPEATS = 5
 
 
-def read(table: PaperTable, profile_name: str, folder: Path | None = None) -> Measured:
+def read(
+    table: PaperTable, profile_name: str, folder: Path | None = None, results: Path = RESULTS
+) -> Measured:
     """What fills a table without trainings; rows that cannot be filled here are left out."""
-    fill: Callable[[PaperTable, str, Path | None], Measured] = {
-        "statistics": statistics, "refresh": refresh, "retrieval": retrieval,
-    }[table.measured]  # fmt: skip
-    return fill(table, profile_name, folder)
+    if table.measured == "statistics":
+        return statistics(table, profile_name, folder)
+    return {"refresh": refresh, "retrieval": retrieval}[table.measured](results)
 
 
 def statistics(table: PaperTable, profile_name: str, folder: Path | None) -> Measured:
@@ -81,9 +81,10 @@ def _scenes(tables: list[Table]) -> int:
     return len(np.unique(np.concatenate(names)))
 
 
-def refresh(table: PaperTable, profile_name: str, folder: Path | None) -> Measured:
-    """Table 6 from the benchmark of the refresh: seconds and bytes of a twentieth of LUPerson-NL's PIDs."""
-    path = next((p for p in map(_bench, ("cuda", "cpu")) if p.exists()), None)
+def refresh(results: Path) -> Measured:
+    """Table 6 from the benchmark of the refresh: time and memory for a twentieth of LUPerson-NL's PIDs."""
+    kept = [results / f"bench.refresh.{device}.json" for device in ("cuda", "cpu")]
+    path = next(filter(Path.exists, kept), None)
     found: Measured = {}
     for row in () if path is None else records.read(path)["rows"]:
         of = re.match(r"0\.05 of the PIDs, K = (\d+)", row["what"])
@@ -93,13 +94,9 @@ def refresh(table: PaperTable, profile_name: str, folder: Path | None) -> Measur
     return found
 
 
-def _bench(device: str) -> Path:
-    return RESULTS / f"bench.refresh.{device}.json"
-
-
-def retrieval(table: PaperTable, profile_name: str, folder: Path | None) -> Measured:
+def retrieval(results: Path) -> Measured:
     """Sec. 4.4.1: exact search in a gallery of Market-1501's size, timed once and then read."""
-    path = RESULTS / "retrieval.cpu.json"
+    path = results / "retrieval.cpu.json"
     if not path.exists():
         records.write(path, {"rows": time_search(), "provenance": records.provenance()})
     times: dict[str, float] = records.read(path)["rows"]

@@ -111,6 +111,7 @@ def write_tables(
     failed: dict[str, Failure],
     out: Path = OUT,
     folder: Path | None = None,
+    results: Path = measured.RESULTS,
 ) -> Iterator[Path]:
     """Markdown, CSV and PNG of every table, in `out`; yields the pictures' paths."""
     out.mkdir(parents=True, exist_ok=True)
@@ -118,7 +119,7 @@ def write_tables(
         table = tables.table(name)
         found: Found | Measured = found_of(table, made, failed)
         if table.measured:
-            found = measured.read(table, made.profile, folder)
+            found = measured.read(table, made.profile, folder, results)
         stem = out / f"{name}.{made.profile}"
         stem.with_name(f"{stem.name}.md").write_text(text.markdown(table, made.profile, found))
         stem.with_name(f"{stem.name}.csv").write_text(text.table_csv(table, made.profile, found))
@@ -137,7 +138,7 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
     if plan:
         return
     failed = run_missing(request, made)
-    for path in write_tables(names, made, failed, request.out, request.folder):
+    for path in write_tables(names, made, failed, request.out, request.folder, request.results.parent):
         print(f"look: {path}")
     for line in draw_figures(figures, made, request.runs):
         print(line)

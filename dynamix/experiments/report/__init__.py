@@ -1,16 +1,10 @@
-"""What a table says: cells, agreement with the paper, Markdown, CSV, picture, and one page of all.
+"""What a table says: its cells, the agreement with the paper, Markdown and CSV, a picture, one page of all.
 
-report.markdown(table, "mini", found)
-report.page([report.section(table, "mini", found, figures)], Path("report.html"))
+report.text.markdown(table, "mini", found)
+report.page.page([report.page.section(table, "mini", found, figures)], Path("report.html"))
 """
 
-from dynamix.experiments.report.agreement import Agreement, agreement, kendall, sentence
-from dynamix.experiments.report.cells import Cell, Failure, Found, Measured, cell, cells
-from dynamix.experiments.report.page import Section, page, section
-from dynamix.experiments.report.picture import picture
-from dynamix.experiments.report.text import markdown, table_csv
+from dynamix.experiments.report import agreement, cells, page, picture, text
+from dynamix.experiments.report.cells import Failure, Found, Measured
 
-__all__ = [
-    "Agreement", "Cell", "Failure", "Found", "Measured", "Section", "agreement", "cell", "cells", "kendall",
-    "markdown", "page", "picture", "section", "sentence", "table_csv",
-]  # fmt: skip
+__all__ = ["Failure", "Found", "Measured", "agreement", "cells", "page", "picture", "text"]

@@ -205,7 +205,8 @@ def _few(found: Agreement) -> str:
     only = f"{len(found.rows)} of the {found.expected} rows that the paper prints" if few else "two rows"
     if len(found.rows) == 1:
         return f"Cannot tell: only one row has a number of the paper's and of ours{_on(found)}."
-    start = f"Cannot tell from the order of {'only ' if few else ''}{only}, which agrees by chance every second time"
+    only = f"only {only}" if few else only
+    start = f"Cannot tell from the order of {only}, which agrees by chance every second time"
     spread = found.spread
     if spread is None or found.tau is None:
         return f"{start}; {_level(found)}."

@@ -120,7 +120,7 @@ def _exact(value: float | None) -> str:
 def _safe(text: str) -> str:
     """`text` as Markdown that shows it literally: no HTML, no stray emphasis, no broken table."""
     text = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*|\[\]~]|\b_|_\b|^[-+#]|(?<=^\d)[.)])", r"\\\1", text)
+    return re.sub(r"([\\`*|\[\]~]|\b_|_\b|^[-+#]|(?<=^\d)[.)](?= ))", r"\\\1", text)
 
 
 def _line(texts: Sequence[str]) -> str:

@@ -1,0 +1,247 @@
+"""`reproduce`: runs are shared, kept, resumed and refused; a failure stays in its row."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dynamix import config as settings
+from dynamix.config import change, to_json
+from dynamix.experiments import ledger, records, reproduce, run, starts, tables
+from dynamix.experiments.reproduce import Request
+
+QUALITY = dict.fromkeys(("precision", "recall", "f1", "v_measure", "junk_removed", "good_removed"), 0.5)
+FULL, CHOSEN = "profile encoder: + RM", "tau_merge=.8 video"
+
+
+def result(spec, seconds=100.0, rank1=0.5):
+    """What a run of `spec` would leave."""
+    scores = {world: {"rank1": rank1, "mAP": rank1 / 2, "mINP": 0.1, "queries": 4} for world in spec.score_on}
+    point = {
+        "epoch": 0,
+        "terms": {"total": 1.23456},
+        "seconds": 1.0,
+        "quality_after": QUALITY,
+        "scores": scores,
+    }
+    return {
+        "key": spec.key, "name": spec.name, "profile": spec.config.profile, "seed": spec.config.seed,
+        "labels": spec.labels, "start": spec.start, "sources": list(spec.sources), "scores": scores,
+        "single": list(spec.single) if spec.config.batch.ids_single else [], "quality_before": QUALITY,
+        "quality_after": QUALITY, "report": {"images_before": 10, "images_after": 9, "pids_before": 4,
+        "pids_after": 3}, "epochs": [point], "seconds": seconds, "inference_ms": 1.0,
+        "config": json.loads(to_json(spec.config)), "provenance": {"commit": "x"},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def request_of(tmp_path, monkeypatch):
+    """A request whose files all lie in a folder of the test."""
+    monkeypatch.setenv("DYNAMIX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(starts, "make", lambda config, **_: tmp_path)
+    monkeypatch.setattr("dynamix.experiments.spec.Spec.roots", lambda spec: {})
+
+    def make(*names, **options):
+        places = {"runs": tmp_path / "runs", "results": tmp_path / "results", "out": tmp_path / "out"}
+        return Request(names=names, **places, **options)
+
+    return make
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Runs end at once; the list says which were asked for. Names in `ran.fails` fail."""
+    asked = Asked()
+
+    def run_all(specs, folder, **_):
+        for spec in specs:
+            asked.append(spec)
+            failed = any(name in spec.name for name in asked.fails)
+            yield spec, ValueError("no such\nthing") if failed else result(spec)
+
+    monkeypatch.setattr(reproduce, "run_all", run_all)
+    return asked
+
+
+class Asked(list):
+    fails: tuple[str, ...] = ()
+
+
+def test_rows_of_several_tables_share_runs(request_of):
+    one, both = (request_of(*names, seeds=2).ledger() for names in (("table3",), ("table3", "table10")))
+    assert one.rows["table3", FULL] == both.rows["table10", CHOSEN]
+    assert len(one.rows["table3", FULL]) == 2
+    # All rows of Table 10 but the chosen one and the three that every ablation carries are new.
+    new = {row for table, row in both.rows if table == "table10"} - {CHOSEN, *(r.name for r in checks())}
+    assert len(both.entries) == len(one.entries) + 2 * len(new)
+
+
+def checks():
+    return [row for row in tables.table("table10").rows if row.kind in ("control", "bound")]
+
+
+def test_what_has_run_is_kept_and_not_run_again(request_of, ran):
+    request = request_of("table8", seeds=2)
+    reproduce.run_missing(request, request.ledger())
+    count = len(ran)
+    assert count == len(request.ledger().entries) and not request.ledger().missing
+    files = sorted(request.results.iterdir())
+    assert len(files) == count and all(path.stat().st_size < 8_000 for path in files)
+    files[3].unlink()
+    made = request.ledger()
+    assert [entry.spec.key for entry in made.missing] == [files[3].stem]
+    reproduce.run_missing(request, made)
+    assert len(ran) == count + 1 and sorted(request.results.iterdir()) == files
+
+
+def test_more_seeds_run_only_what_is_new(request_of, ran):
+    reproduce.run_missing(request_of("table8"), request_of("table8").ledger())
+    assert {spec.config.seed for spec in ran} == {0}
+    more = request_of("table8", seeds=3)
+    reproduce.run_missing(more, more.ledger())
+    assert len(ran) == 3 * len(request_of("table8").ledger().entries)
+
+
+def test_only_the_asked_rows(request_of):
+    made = request_of("table8", rows=("median", "hard"), seeds=3).ledger()
+    assert set(made.rows) == {("table8", "median"), ("table8", "hard")} and len(made.entries) == 6
+
+
+def test_a_failed_run_stays_in_its_row_and_the_others_are_written(request_of, ran):
+    ran.fails = ("'hard' (seed 1)",)
+    request = request_of("table8", seeds=2)
+    with pytest.raises(RuntimeError, match="failed: ValueError: no such"):
+        reproduce.reproduce(request)
+    lines = (request.out / "table8.mini.md").read_text().splitlines()
+    row = next(line for line in lines if line.startswith("| hard |"))
+    assert "failed" in row and "no such" in "\n".join(lines)
+    assert "not run" not in next(line for line in lines if line.startswith("| median |"))
+    for kind in ("csv", "png"):
+        assert (request.out / f"table8.mini.{kind}").stat().st_size > 100
+    ran.fails = ()  # the next time only that one runs
+    reproduce.reproduce(request)
+    assert ran[-1].config.seed == 1 and "hard" in ran[-1].name
+    assert len(ran) == len(request.ledger().entries) + 1
+
+
+def test_the_plan_says_how_long_and_runs_nothing(request_of, ran, capsys):
+    request = request_of("table8", seeds=1)
+    reproduce.reproduce(request, plan=True)
+    assert "known once the first run has ended" in capsys.readouterr().out and not ran
+    first = request.ledger().missing[0].spec
+    ledger.keep(first, result(first, seconds=3600.0), request.results)
+    reproduce.reproduce(replace(request, jobs=2), plan=True)
+    out = capsys.readouterr().out
+    missing = len(request.ledger().missing)
+    assert f"{missing} to run" in out and "1 are there (1.0 hours of one core)" in out
+    images = sum(run.images_of(entry.spec) for entry in request.ledger().missing) / run.images_of(first)
+    assert f"about {images:.1f} hours of one core, {images / 2:.1f} with 2 at once" in out
+
+
+def test_half_a_file_is_named(request_of):
+    request = request_of("table8")
+    spec = request.ledger().missing[0].spec
+    request.results.mkdir()
+    (request.results / f"{spec.key}.json").write_text('{"key": "mini')
+    with pytest.raises(ValueError, match=rf"{spec.key}.json is not a result file.*delete it"):
+        request.ledger()
+    (request.results / f"{spec.key}.json").write_text('{"key": 3}')
+    with pytest.raises(ValueError, match=rf"{spec.key}.json is no result of a run \('config'\).*delete it"):
+        request.ledger()
+
+
+def test_results_of_another_version_are_refused(request_of, monkeypatch):
+    request = request_of("table8")
+    for entry in request.ledger().missing:
+        ledger.keep(entry.spec, result(entry.spec), request.results)
+    assert not request.ledger().missing
+    monkeypatch.setattr(settings, "PROFILE_VERSION", settings.PROFILE_VERSION + 1)
+    with pytest.raises(ValueError, match="made with another version of the settings.*delete it"):
+        request.ledger()
+
+
+def test_a_renamed_result_is_refused(request_of):
+    request = request_of("table8")
+    spec, other = (entry.spec for entry in request.ledger().missing[:2])
+    ledger.keep(spec, result(spec), request.results)
+    (request.results / f"{spec.key}.json").rename(request.results / f"{other.key}.json")
+    with pytest.raises(ValueError, match=f"holds the result of {spec.key}"):
+        request.ledger()
+
+
+def test_a_result_without_an_asked_world_runs_again(request_of):
+    request = request_of("table8")
+    spec = request.ledger().missing[0].spec
+    ledger.keep(spec, result(replace(spec, score_on=("hall",))), request.results)
+    assert spec.key in {entry.spec.key for entry in request.ledger().missing}
+
+
+def test_every_kind_of_run_is_recognized_by_its_file(request_of, ran):
+    """Sources, labels, start: what is kept says which run it is of, for all tables."""
+    request = replace(request_of(), names=tuple(tables.TABLES))
+    made = request.ledger()
+    for entry in made.entries.values():
+        ledger.keep(entry.spec, result(entry.spec), request.results)
+    assert not request.ledger().missing  # nothing refused, nothing lost
+    kinds = {
+        (e.spec.start, e.spec.labels, e.spec.sources, e.spec.config.method) for e in made.entries.values()
+    }
+    assert {kind[0] for kind in kinds} == {"scratch", "pretrained"}
+    assert {kind[1] for kind in kinds} == {"tracker", "truth"}
+    assert ("plaza", "campus", "station") in {kind[2] for kind in kinds}
+
+
+@pytest.mark.parametrize(
+    "options, names, message",
+    [
+        ({}, ("tabel3",), "unknown table or figure 'tabel3'; there are all, table1"),
+        ({"rows": ("nope",)}, ("table8",), "no row 'nope' in table8; there are 'hard'"),
+        ({"profile": "paper"}, ("table8",), "say where with --data FOLDER"),
+        ({"folder": Path(".")}, ("table8",), "leave --data out"),
+        ({"profile": "huge"}, ("table8",), "unknown profile 'huge'"),
+        ({"seeds": 0}, ("table8",), "at least 1; got 0"),
+    ],
+)
+def test_bad_requests(request_of, options, names, message):
+    with pytest.raises(ValueError, match=message):
+        reproduce.reproduce(request_of(*names, **options), plan=True)
+
+
+def test_absent_data_is_said_before_anything_runs(request_of, ran, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(reproduce, "run_all", lambda *a, **k: pytest.fail("ran"))
+    request = Request(
+        names=("table8",), profile="paper", folder=tmp_path / "none", results=tmp_path / "r", out=tmp_path
+    )
+    with pytest.raises(FileNotFoundError, match="no folder .*none"):
+        reproduce.run_missing(request, request.ledger())
+
+
+def test_the_truth_of_real_videos_is_not_asked_for(request_of, tmp_path):
+    made = request_of("table3", profile="paper", folder=tmp_path).ledger()
+    assert "true identities" in made.absent["table3", "true identities"]
+    assert ("table3", "+ RM") in made.rows
+    assert {entry.spec.sources for entry in made.entries.values()} == {("msmt17_merged",)}
+    assert any("nobody knows" in line for line in made.lines())
+
+
+def test_names_of_a_request():
+    every, figures = reproduce.named(["all"])
+    assert set(every) == set(tables.TABLES) and len(every) == len(set(every)) and every[0] == "table3"
+    assert "figure4" in figures
+    assert reproduce.named(["table8", "figure1"]) == (("table8",), ("figure1",))
+
+
+def test_a_run_again_gives_the_same_digits(small_config, tmp_path, monkeypatch):
+    """Deleting a result and its run reproduces it to the last digit."""
+    monkeypatch.setenv("DYNAMIX_CACHE", str(tmp_path / "cache"))
+    config = change(small_config, epochs=1, iterations=2)
+    row = tables.row(tables.table("table8"), "random, no queue")
+    setting = tables.table("table8").data.worlds
+    spec = ledger.spec_of(tables.table("table8"), row, "tiny", 0, setting)
+    spec = replace(spec, config=config, start="scratch", score_on=("hall",))
+    kept = [ledger.keep(spec, run.run(spec, tmp_path / name), tmp_path / name) for name in ("a", "b")]
+    for name in ("scores", "quality_after", "epochs", "report", "config"):
+        assert kept[0][name] == kept[1][name]
+    assert records.read(tmp_path / "a" / f"{spec.key}.json") == kept[0]
