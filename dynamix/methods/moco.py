@@ -80,12 +80,13 @@ def strong(images: UInt8[Tensor, "B 3 H W"], moco: Moco, seed: int) -> UInt8[Ten
 
 def _cropped(x: Tensor, least: float, uniform: Callable[..., Tensor]) -> Tensor:
     """A random part of each image, at least `least` of its area, back at full size."""
-    aspect = ASPECT if least <= 3 / 4 else -math.log(least)  # more would stretch a large part out of the image
+    # Of a part near the whole, a longer stretch would lie outside the image.
+    aspect = ASPECT if least <= 3 / 4 else -math.log(least)
     area, stretch = uniform(least, 1.0), uniform(-aspect, aspect).exp()
     wide, tall = (area * stretch).sqrt().clamp(max=1), (area / stretch).sqrt().clamp(max=1)
     theta = x.new_zeros(len(x), 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = wide, tall
-    theta[:, 0, 2], theta[:, 1, 2] = uniform(-1, 1) * (1 - wide), uniform(-1, 1) * (1 - tall)
+    theta[:, 0, 2], theta[:, 1, 2] = uniform(-1.0, 1.0) * (1 - wide), uniform(-1.0, 1.0) * (1 - tall)
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 

@@ -42,7 +42,8 @@ def refresh(
     if len(memory) < config.batch.ids_single:
         raise ValueError(
             f"epoch {epoch}: clustering found {len(memory)} pseudo-identities, a batch needs "
-            f"{config.batch.ids_single}: raise remix.eps, lower remix.min_samples or batch.ids_single"
+            f"{config.batch.ids_single}: raise remix.eps or lower remix.min_samples where most images are "
+            "noise, lower remix.eps where people are joined, or lower batch.ids_single"
         )
     centroids = multi.centroids
     memory = CentroidsMemory(memory.labels, memory.centroids.to(centroids.device, centroids.dtype))

@@ -124,7 +124,7 @@ def _distribution(done, mode, every, target, bins, x, y, width, height) -> None:
     axes.set(xlim=(bins[0], bins[-1]), yticks=[])
     axes.spines["left"].set_visible(False)
     axes.grid(visible=False)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, min_n_ticks=2))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=3, min_n_ticks=2))
     axes.set_xlabel("cosine similarity", fontsize=SMALL, labelpad=1)
     text = f"mean {signed(chosen.mean())}, {len(chosen):,} pairs"
     write(done.axes, x, y - 0.08, text, SMALL, INK, va="baseline")

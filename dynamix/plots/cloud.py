@@ -67,7 +67,8 @@ def people(axes: Axes, points: np.ndarray, truth: np.ndarray) -> None:
             )
         )
         away = outline - middle  # outside of the crowd
-        number(axes, *outline[int((away**2).sum(1).argmax())], k + 1)
+        x, y = outline[int((away**2).sum(1).argmax())]
+        number(axes, x, y, k + 1)
 
 
 def _outline(points: np.ndarray, margin: float) -> np.ndarray:

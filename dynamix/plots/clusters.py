@@ -134,7 +134,7 @@ def _quality(done: Page, quality: Mapping[str, Array], box: Box) -> None:
         at = box.x + PAD + text_width(name, BODY, "bold") + 0.1
         write(done.axes, at, y + 0.1, f"mean {100 * mean:.1f} %", SMALL, MUTED, va="baseline")
         axes = chart(done, box.x + 0.2, y + 0.2, box.width - 0.4, step - 0.55, label=name, facecolor="none")
-        axes.hist(known, np.linspace(0, 1, 21), color=color, alpha=0.4)
+        axes.hist(known, np.linspace(0, 1, 21).tolist(), color=color, alpha=0.4)
         axes.plot(
             [mean], [0], marker="^", markersize=7, color=color, markeredgecolor=PAPER, zorder=5, clip_on=False
         )

@@ -1,6 +1,7 @@
 """What a diagram of a method is made of: cards with headings, arrows, networks, strips of color."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -47,7 +48,7 @@ def card(axes: Axes, box: Box, heading: str) -> Box:
 def arrow(axes: Axes, *points: tuple[float, float], dashed: bool = False) -> None:
     """An arrow through `points`, its head at the last."""
     x, y = zip(*points, strict=True)
-    style = {"linestyle": (0, (3, 2))} if dashed else {}
+    style: dict[str, Any] = {"linestyle": (0, (3, 2))} if dashed else {}
     if len(points) > 2:
         axes.plot(x[:-1], y[:-1], color=INK, linewidth=1.6, zorder=3, solid_joinstyle="round", **style)
     head = FancyArrowPatch(

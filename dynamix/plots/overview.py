@@ -188,10 +188,10 @@ def _values(data: Data, decisions: Sequence[Decision], labels: Array) -> list[in
 
 
 def _row(
-    axes: Axes, images: np.ndarray, x: float, y: float, room: float, gap: float = 0.04
+    axes: Axes, images: np.ndarray, x: float, y: float, room: float, gap: float = 0.04, most: float = CROP
 ) -> tuple[float, float]:
     """Crops side by side in `room` inches; returns a crop's width and height."""
-    width = min((room + gap) / len(images) - gap, CROP)
+    width = min((room + gap) / len(images) - gap, most)
     for k, image in enumerate(images):
         tall = crop(axes, image, x + k * (width + gap), y, width)
     return width, tall
@@ -206,12 +206,12 @@ def _data(axes: Axes, data: Data, values: list[int] | None, box: Box) -> None:
     multi, track = as_images(data.multi, "multi", "C 3 H W"), as_images(data.track, "track", "n 3 H W")
     note(axes, box.x, box.y + 0.1, "multi-camera, labeled by hand")
     _stripe(axes, "multi-camera", box.x, box.y + 0.17, box.width)
-    _, tall = _row(axes, multi, box.x, box.y + 0.26, box.width)
+    _, tall = _row(axes, multi, box.x, box.y + 0.26, box.width, most=0.4)
     y = box.y + 0.26 + tall + 0.24
     words = "single-camera, a tracker's labels" if values else "single-camera clips, no labels"
     note(axes, box.x, y, words)
     _stripe(axes, "single-camera", box.x, y + 0.07, box.width)
-    width, tall = _row(axes, track, box.x, y + 0.2, box.width)
+    width, tall = _row(axes, track, box.x, y + 0.2, box.width, most=0.4)
     if not values:
         return
     labels, cut, switch, junk = (
@@ -316,8 +316,7 @@ def _batch(axes: Axes, batch: Batch, box: Box) -> None:
         _stripe(axes, kind, box.x, y - 0.06, width)
         _, tall = _row(axes, images, box.x, y + 0.03, width)
         y += tall + 0.15
-    pids, images = batch.size
-    text = f"2 \N{MULTIPLICATION SIGN} {pids} PIDs \N{MULTIPLICATION SIGN} {images} images"
+    text = "2 \N{MULTIPLICATION SIGN} {} PIDs \N{MULTIPLICATION SIGN} {} images".format(*batch.size)
     write(axes, box.x, box.bottom, text, SMALL, INK, va="baseline")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -49,6 +50,7 @@ class Stage:
 
     name: str
     rule: str  # what the stage did, in a few words
+    change: Literal["tracker", "removed", "relabeled", "merged"]
     labels: Array  # (n,)
     removed: Array  # (n,) bool
     centroid_labels: Array  # (p,)
@@ -148,24 +150,14 @@ def _changed(step: Stage, before: Stage | None) -> tuple[str, np.ndarray]:
         rows = np.sort(np.unique(labels, return_index=True)[1])
         return f"{_counted(len(rows), 'label')}, an image of each", rows
     old, gone = as_array(before.labels, "labels"), as_array(before.removed, "removed").astype(bool)
-    if (removed & ~gone).any():
+    if step.change == "removed":
         rows = np.flatnonzero(removed & ~gone)
         return f"{_counted(len(rows), 'image')} removed", rows
-    moved = np.flatnonzero((labels != old) & ~removed)
-    whole = [
-        label
-        for label in np.unique(old[moved]).tolist()
-        if (labels[(old == label) & ~removed] != label).all()
-    ]
-    if len(moved) and len(whole) == len(np.unique(old[moved])) and _is_merge(old, labels, removed):
-        rows = np.array([np.flatnonzero((old == label) & ~removed)[0] for label in whole])
-        return f"{_counted(len(whole), 'label')} merged into another", rows
-    return f"{_counted(len(moved), 'image')} relabeled" if len(moved) else "nothing changed", moved
-
-
-def _is_merge(old: np.ndarray, new: np.ndarray, removed: np.ndarray) -> bool:
-    """Every old label went to one new label as a whole."""
-    return all(len(np.unique(new[(old == label) & ~removed])) <= 1 for label in np.unique(old).tolist())
+    rows = np.flatnonzero((labels != old) & ~removed)
+    if step.change == "relabeled":
+        return f"{_counted(len(rows), 'image')} relabeled", rows
+    rows = rows[np.sort(np.unique(old[rows], return_index=True)[1])]
+    return f"{_counted(len(rows), 'label')} merged into another", rows
 
 
 def _strip(

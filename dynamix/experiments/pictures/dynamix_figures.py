@@ -1,5 +1,7 @@
 """DynaMix's figures 1, 3 and 4: what to show is chosen by rules that do not look at any result."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -53,28 +55,30 @@ def figure3(context: Context) -> Figure:
     rows, refined = scene.clip.rows, scene.refined
     remove, rel, merge = refined.thresholds
     words = (
-        ("The tracker's labels", "cuts, switches and junk as they came"),
-        ("Filtering", f"removed: no centroid as similar as {remove:g}"),
-        ("Relabeling", f"moved to a more similar centroid, above {rel:g}"),
-        ("Merging", f"labels joined: centroids as similar as {merge:g}"),
+        ("The tracker's labels", "cuts, switches and junk as they came", "tracker"),
+        ("Filtering", f"removed: no centroid as similar as {remove:g}", "removed"),
+        ("Relabeling", f"moved to a more similar centroid, above {rel:g}", "relabeled"),
+        ("Merging", f"labels joined: centroids as similar as {merge:g}", "merged"),
     )
     steps = [_clip_stage(scene, stage, *each) for stage, each in zip(refined.stages, words, strict=True)]
+    before = len(np.unique(refined.tracker.labels[rows]))
+    after = len(np.unique(refined.merged.labels[rows][~refined.merged.removed[rows]]))
     return stages(
         scene.crops(rows), scene.features[rows], scene.truth[rows], steps,
-        title=f"How {len(np.unique(refined.tracker.labels[rows]))} labels of one clip become "
-        f"{len(np.unique(refined.merged.labels[rows][~refined.merged.removed[rows]]))}",
+        title=f"Relabeling stage by stage: from {before} labels of a clip to {after}",
         note=f"The clip of Mannequins with most tracking errors: {len(rows)} boxes, "
         f"{len(np.unique(scene.clip.truth[scene.clip.truth >= 0]))} people. "
         "Features by PCA; dotted: a true person's images, outside lies junk.",
     )  # fmt: skip
 
 
-def _clip_stage(scene: Scene, stage: Stage, name: str, rule: str) -> ClipStage:
+def _clip_stage(scene: Scene, stage: Stage, *words: Any) -> ClipStage:
     rows = scene.clip.rows
     labels = np.unique(stage.labels[rows])
     known = np.isin(stage.memory.labels.numpy(), labels)
+    name, rule, change = words
     return ClipStage(
-        name, rule, stage.labels[rows], stage.removed[rows],
+        name, rule, change, stage.labels[rows], stage.removed[rows],
         stage.memory.labels.numpy()[known], stage.memory.centroids.numpy()[known],
     )  # fmt: skip
 

@@ -81,8 +81,8 @@ def decisions_of(scene: Scene) -> Iterator[Decision]:
     remove, rel, merge = done.thresholds
     for name, cases, threshold in (("filter", ~kept, remove), ("relabel", kept & (new != old), rel)):
         for k in np.flatnonzero(cases)[:1].tolist():
-            like = np.flatnonzero(kept & (old == new[k]) & (new == old))[:1] if name == "relabel" else []
-            images = scene.crops(rows[[k, *like]])
+            like = np.flatnonzero(kept & (old == new[k]) & (new == old))[: int(name == "relabel")]
+            images = scene.crops(rows[[k, *like.tolist()]])
             yield Decision(name, images, int(old[k]), int(new[k]), float(done.similarity[rows[k]]), threshold)
     for k in np.flatnonzero(kept & (final != new)).tolist():
         from_, to = int(new[k]), int(final[k])
