@@ -214,19 +214,19 @@ def trained(name: str, table: Table, out: Path) -> list[tuple[Tensor, Tensor]]:
     """Train; returns per step the rows of the whole batch and the sums of this rank's views."""
     kind, changes = TRAININGS[name]
     seen: list[tuple[Tensor, Tensor]] = []
-    objective = method.objective
+    objective = trainer.objective
 
     def spy(encoder: Any, momentum: Any, views: dict[str, Tensor], rows: Tensor, *rest: Any) -> Any:
         seen.append((rows, views["v1"].double().sum((1, 2, 3))))
         return objective(encoder, momentum, views, rows, *rest)
 
-    method.objective = spy
+    trainer.objective = spy
     try:
         with encoder_is(kind):
             for _ in trainer.train(configuration(**changes), table, out, device="cpu"):
                 pass
     finally:
-        method.objective = objective
+        trainer.objective = objective
     return seen
 
 

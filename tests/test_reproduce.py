@@ -8,7 +8,7 @@ import pytest
 
 from dynamix import config as settings
 from dynamix.config import change, to_json
-from dynamix.experiments import ledger, records, reproduce, run, starts, tables
+from dynamix.experiments import ledger, measured, records, reproduce, run, starts, tables
 from dynamix.experiments.reproduce import Request
 
 QUALITY = dict.fromkeys(("precision", "recall", "f1", "v_measure", "junk_removed", "good_removed"), 0.5)
@@ -245,3 +245,24 @@ def test_a_run_again_gives_the_same_digits(small_config, tmp_path, monkeypatch):
     for name in ("scores", "quality_after", "epochs", "report", "config"):
         assert kept[0][name] == kept[1][name]
     assert records.read(tmp_path / "a" / f"{spec.key}.json") == kept[0]
+
+
+def test_one_page_shows_everything_that_is_there(request_of, ran, tmp_path, monkeypatch):
+    request = request_of("table8")
+    reproduce.reproduce(request)
+    monkeypatch.setattr(reproduce, "OUT", request.out)
+    monkeypatch.setattr(measured, "read", lambda *args, **options: {})
+    page = reproduce.report_page("mini", 1, tmp_path / "report.html", request.results)
+    html = page.read_text()
+    assert all(f'id="{anchor}"' in html for anchor in ("table3", "table8", "remix-table4"))
+    assert html.count("data:image/png;base64") == 1 and "not run" in html
+
+
+def test_figures_without_their_run_are_kept_or_said_to_be_missing(request_of, tmp_path):
+    made = request_of("table3").ledger()
+    lines = list(reproduce.draw_figures(("figure3", "figure4"), made, tmp_path / "runs", tmp_path))
+    assert [line.split(":")[0] for line in lines] == ["not drawn", "not drawn"]
+    (tmp_path / "figure3.png").write_bytes(b"here")
+    kept = next(reproduce.draw_figures(("figure3",), made, tmp_path / "runs", tmp_path))
+    assert kept.startswith("kept: ") and "dynamix reproduce table3" in kept
+    assert (tmp_path / "figure3.png").read_bytes() == b"here"

@@ -11,7 +11,6 @@ from dynamix import data, losses, trainer
 from dynamix.config import Config, change
 from dynamix.data.images import Images
 from dynamix.data.table import Table
-from dynamix.methods import dynamix as method
 from tests.layouts.cuhk import write_cuhk02, write_cuhk03, write_cuhk_sysu
 from tests.layouts.large import write_dukemtmc, write_market1501, write_msmt17, write_randperson
 from tests.layouts.luperson import write_luperson, write_luperson_nl
@@ -83,14 +82,14 @@ def config(small_config: Config) -> Config:
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """The rows of every step, as the objective gets them."""
     seen: list[np.ndarray] = []
-    objective = method.objective
+    objective = trainer.objective
 
     def spy(encoder, momentum, views, rows, *rest):
         assert all(len(view) == len(rows) for view in views.values())
         seen.append(rows.numpy())
         return objective(encoder, momentum, views, rows, *rest)
 
-    monkeypatch.setattr(method, "objective", spy)
+    monkeypatch.setattr(trainer, "objective", spy)
     return seen
 
 

@@ -219,7 +219,7 @@ class TestMake:
             assert not planned["v2"].sigma.any() if wanted["v2"] == "light" else planned["v2"].sigma.any()
 
     def test_unknown_setting(self):
-        with pytest.raises(ValueError, match="'D'; there are A, B, C, economy"):
+        with pytest.raises(ValueError, match="'D'; there are A, B, C, two, economy"):
             make(random_images(1, (8, 4)), "D", np.random.default_rng(0))
 
 

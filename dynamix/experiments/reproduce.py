@@ -194,10 +194,10 @@ def shown_run(profile_name: str) -> Spec:
     return spec_of(table, row, profile_name, 0, setting)
 
 
-def report_page(profile_name: str, seeds: int, out: Path) -> Path:
+def report_page(profile_name: str, seeds: int, out: Path, results: Path = RESULTS) -> Path:
     """One self-contained HTML page of what has been run and drawn so far; nothing is run for it."""
     names, figures = named(["all"])
-    made = ledger(names, profile_name, seeds)
+    made = ledger(names, profile_name, seeds, results=results)
     sections = [
         page.Section(name=name, title=name.replace("figure", "Figure "), figures=(PICTURES / f"{name}.png",))
         for name in figures
@@ -207,7 +207,7 @@ def report_page(profile_name: str, seeds: int, out: Path) -> Path:
         table = tables.table(name)
         found: Found | Measured = found_of(table, made, {})
         if table.measured:
-            found = measured.read(table, profile_name)
+            found = measured.read(table, profile_name, results=results.parent)
         drawn = OUT / f"{name}.{profile_name}.png"
         sections.append(page.section(table, profile_name, found, [drawn] if drawn.exists() else []))
     return page.page(sections, out)

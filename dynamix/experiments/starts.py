@@ -64,7 +64,9 @@ def make(
     if out is None:
         return found
     out.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copy(found, out / found.name))
+    if (out / found.name).resolve() != found.resolve():
+        shutil.copy(found, out / found.name)
+    return out / found.name
 
 
 def _trained(config: Config, cache: Path | None, progress: bool) -> Path:
@@ -86,8 +88,12 @@ def _trained(config: Config, cache: Path | None, progress: bool) -> Path:
 
 
 def _alone(config: Config) -> Config:
-    """The settings of pre-training: one for all seeds of the runs that follow."""
-    return change(config, seed=0, encoder__weights="", encoder__seed=0)
+    """The settings of pre-training: the same for all runs that start from it, so that any of them goes on."""
+    base = profile(config.profile)
+    worlds_of = {name: getattr(base.mannequins, name) for name in worlds.NAMES if name != "videos"}
+    mannequins = dataclasses.replace(config.mannequins, **worlds_of)
+    alone = dataclasses.replace(base, encoder=config.encoder, moco=config.moco, mannequins=mannequins)
+    return change(alone, seed=0, encoder__weights="", encoder__seed=0)
 
 
 def _cache(cache: Path | None) -> Path:

@@ -23,7 +23,8 @@ from dynamix.methods.epoch import Embed, Refresh, State, multi_camera
 from dynamix.sampling import MixedBatches
 
 VIDEOS = 0x4E31  # keeps this module's random stream apart from the sampler's and the views'
-EMBEDDED = 16_384  # images embedded before their videos are clustered
+EMBEDDED = 16_384  # images embedded at most before their videos are clustered
+LEAST = 256  # and at least: one video at a time would leave an encoder idle
 NOISE = -1  # DBSCAN's label of an image that belongs to no cluster
 
 
@@ -102,7 +103,7 @@ def _videos(
     while at < len(order):
         seen = images[at - 1] if at else 0
         # As many videos as the epoch may still need, were every image of theirs to get a label.
-        end = int(np.searchsorted(images, seen + min(max(wanted - seen, 1), EMBEDDED))) + 1
+        end = int(np.searchsorted(images, seen + min(max(wanted - seen, LEAST), EMBEDDED))) + 1
         group = order[at : min(end, len(order))]
         drawn = np.concatenate([rows[first[video] : last[video]] for video in group])
         drawn, features = _embedded(embed, drawn)

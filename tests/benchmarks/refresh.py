@@ -263,7 +263,11 @@ def printed() -> list[Row]:
     path = Path(dynamix.experiments.__file__).parent / "paper" / "dynamix_table6.json"
     table = json.loads(path.read_text())
     return [
-        Row(what=f"the paper, K = {K}", ours=minutes * 60.0, note=f"{gb:g} GB; {table['notes'][0].split('.')[0]}")
+        Row(
+            what=f"the paper, K = {K}",
+            ours=minutes * 60.0,
+            note=f"{gb:g} GB; {table['notes'][0].split('.')[0]}",
+        )
         for K, minutes, gb in table["rows"]
     ]
 
