@@ -217,8 +217,8 @@ class Reproduce:
     """only say what would run, and how long it would take"""
     data: Path | None = None
     """folder holding the real datasets, for the paper profile"""
-    weights: Path | None = None
-    """pretrained weights that runs start from, for the paper profile; default: pre-training without labels"""
+    weights: tuple[Path, ...] = ()
+    """files of pretrained weights for the paper profile; each serves the rows with its encoder"""
     runs: Path = Path("runs")
     """where runs live while they train"""
     jobs: int | None = None

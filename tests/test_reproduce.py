@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from dynamix import config as settings
+from dynamix import encoders
 from dynamix.config import change, to_json
 from dynamix.experiments import ledger, measured, records, reproduce, run, starts, tables
 from dynamix.experiments.reproduce import Request
@@ -218,12 +220,30 @@ def test_absent_data_is_said_before_anything_runs(request_of, ran, tmp_path, mon
         reproduce.run_missing(request, request.ledger())
 
 
-def test_the_truth_of_real_videos_is_not_asked_for(request_of, tmp_path):
-    made = request_of("table3", profile="paper", folder=tmp_path).ledger()
+def test_real_data_have_no_truth_and_start_from_given_weights(request_of, tmp_path):
+    encoder = encoders.build(tiny_vit())
+    file = tmp_path / "vit.pth"
+    torch.save({name.removeprefix("body."): value for name, value in encoder.state_dict().items()}, file)
+    request = request_of("table3", profile="paper", folder=tmp_path, weights=(file,))
+    made = request.ledger()
     assert "true identities" in made.absent["table3", "true identities"]
-    assert ("table3", "+ RM") in made.rows
-    assert {entry.spec.sources for entry in made.entries.values()} == {("msmt17_merged",)}
+    assert "pretrained weights of resnet50_ibn" in made.absent["table3", "ReMix, given labels"]
+    specs = [entry.spec for entry in made.entries.values()]
+    assert ("table3", "+ RM") in made.rows and {spec.sources for spec in specs} == {("msmt17_merged",)}
+    assert {spec.weights for spec in specs} == {file} and {spec.score_on for spec in specs} == {
+        ("market1501",)
+    }
+    assert {spec.config.encoder.weights for spec in specs} == {encoders.fingerprint(file)}
     assert any("nobody knows" in line for line in made.lines())
+    with pytest.raises(ValueError, match="both hold weights of vit_base"):
+        replace(request, weights=(file, file)).ledger()
+    ledger.keep(specs[0], result(specs[0]), request.results)  # and such a result is recognized
+    assert len(request.ledger().missing) == len(specs) - 1
+
+
+def tiny_vit():
+    """ViT-B, on images of one patch."""
+    return change(settings.paper, encoder__image=(16, 16)).encoder
 
 
 def test_names_of_a_request():
@@ -238,8 +258,7 @@ def test_a_run_again_gives_the_same_digits(small_config, tmp_path, monkeypatch):
     monkeypatch.setenv("DYNAMIX_CACHE", str(tmp_path / "cache"))
     config = change(small_config, epochs=1, iterations=2)
     row = tables.row(tables.table("table8"), "random, no queue")
-    setting = tables.table("table8").data.worlds
-    spec = ledger.spec_of(tables.table("table8"), row, "tiny", 0, setting)
+    spec = ledger.spec_of(tables.table("table8"), row, "tiny", 0)
     spec = replace(spec, config=config, start="scratch", score_on=("hall",))
     kept = [ledger.keep(spec, run.run(spec, tmp_path / name), tmp_path / name) for name in ("a", "b")]
     for name in ("scores", "quality_after", "epochs", "report", "config"):
@@ -259,10 +278,10 @@ def test_one_page_shows_everything_that_is_there(request_of, ran, tmp_path, monk
 
 
 def test_figures_without_their_run_are_kept_or_said_to_be_missing(request_of, tmp_path):
-    made = request_of("table3").ledger()
-    lines = list(reproduce.draw_figures(("figure3", "figure4"), made, tmp_path / "runs", tmp_path))
+    request = request_of("figure3")
+    lines = list(reproduce.draw_figures(("figure3", "figure4"), request, tmp_path))
     assert [line.split(":")[0] for line in lines] == ["not drawn", "not drawn"]
     (tmp_path / "figure3.png").write_bytes(b"here")
-    kept = next(reproduce.draw_figures(("figure3",), made, tmp_path / "runs", tmp_path))
+    kept = next(reproduce.draw_figures(("figure3",), request, tmp_path))
     assert kept.startswith("kept: ") and "dynamix reproduce table3" in kept
     assert (tmp_path / "figure3.png").read_bytes() == b"here"

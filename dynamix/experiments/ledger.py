@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dynamix import checkpoint
-from dynamix.config import Config, change, from_json, profile
+from dynamix import checkpoint, encoders
+from dynamix.config import Config, Encoder, change, from_json, profile
 from dynamix.data.images import cores
 from dynamix.experiments import records, tables
 from dynamix.experiments.run import images_of
@@ -86,37 +86,33 @@ def ledger(
     *,
     rows: Sequence[str] = (),
     folder: Path | None = None,
-    weights: Path | None = None,
+    weights: Sequence[Path] = (),
     results: Path = RESULTS,
     runs: Path = Path("runs"),
 ) -> Ledger:
     """What stands behind the tables `names`; results are read, nothing is run.
 
+    `weights` are files of pretrained weights for the paper profile: each serves the rows with its encoder.
     Raises ValueError on unknown tables or rows, and on result files of other settings or half written.
     """
     if seeds < 1:
         raise ValueError(f"--seeds is the number of seeds, at least 1; got {seeds}")
     asked = [tables.table(name) for name in names]
     _check_rows(asked, rows)
-    made = Ledger(profile_name, seeds, {}, {})
+    made, known = Ledger(profile_name, seeds, {}, {}), _by_encoder(weights)
     for table in asked:
         for row in table.rows:
             if row.kind == "printed" or table.measured or (rows and row.name not in rows):
                 continue
-            setting = setting_of(table, row, profile_name)
-            if setting is None or not setting.sources:
-                made.absent[table.name, row.name] = "it has no stand-in among the worlds"
-                continue
-            if row.labels == "truth" and profile_name == "paper":
-                made.absent[table.name, row.name] = "nobody knows the true identities of real videos"
-                continue
             for seed in range(seeds):
-                spec = spec_of(table, row, profile_name, seed, setting, folder=folder, weights=weights)
+                spec = spec_of(table, row, profile_name, seed, folder=folder, weights=known)
+                if isinstance(spec, str):
+                    made.absent[table.name, row.name] = spec
+                    break
                 entry = made.entries.setdefault(spec.key, Entry(spec))
                 entry.shown.append((table.name, row.name))
-                if spec.score_on != entry.spec.score_on:
-                    both = dict.fromkeys((*entry.spec.score_on, *spec.score_on))
-                    entry.spec = replace(entry.spec, score_on=tuple(both))
+                both = dict.fromkeys((*entry.spec.score_on, *spec.score_on))
+                entry.spec = replace(entry.spec, score_on=tuple(both))
                 made.rows.setdefault((table.name, row.name), []).append(spec.key)
     _check_files(results, profile_name)
     for key, entry in made.entries.items():
@@ -130,22 +126,42 @@ def spec_of(
     row: Row,
     profile_name: str,
     seed: int,
-    setting: Setting,
     *,
     folder: Path | None = None,
-    weights: Path | None = None,
-) -> Spec:
-    """The run behind one seed of a row."""
+    weights: Mapping[str, Path] | None = None,
+) -> Spec | str:
+    """The run behind one seed of a row, or why it cannot run here. `weights`: files by their encoder."""
+    setting = setting_of(table, row, profile_name)
+    if setting is None or not setting.sources:
+        return "it has no stand-in among the worlds"
+    real = profile_name == "paper"
+    if real and row.labels == "truth":
+        return "nobody knows the true identities of real videos"
     config = change(profile(profile_name), **changes_of(table, row, profile_name), seed=seed)
-    worlds = profile_name != "paper"
-    whole = {name.partition(":")[0] for name in setting.sources if name.endswith(":all")}
-    targets = tuple(name for name in SEEN if name not in whole) if worlds else setting.targets
     start = table.start if row.start == "table" else row.start
+    file = (weights or {}).get(config.encoder.name) if real and start == "pretrained" else None
+    if real and start == "pretrained":
+        if file is None:
+            return f"it starts from pretrained weights of {config.encoder.name}: name their file (--weights)"
+        config = change(config, encoder=encoders.encoder_config(file, config.encoder))
+        config = change(config, encoder__weights=encoders.fingerprint(file))
+    whole = {name.partition(":")[0] for name in setting.sources if name.endswith(":all")}
     return Spec(
         name=f"{table.name} {row.name!r} (seed {seed})", config=config, labels=row.labels,
-        sources=setting.sources, single=setting.single or (), score_on=targets, start=start,
-        weights=weights if start == "pretrained" else None, folder=folder, score_every=8,
+        sources=setting.sources, single=setting.single or (), start=start, weights=file, folder=folder,
+        score_on=setting.targets if real else tuple(name for name in SEEN if name not in whole),
+        score_every=8,
     )  # fmt: skip
+
+
+def _by_encoder(weights: Sequence[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in weights:
+        name = encoders.encoder_config(path, Encoder()).name
+        if name in found:
+            raise ValueError(f"{found[name]} and {path} both hold weights of {name}: name one of them")
+        found[name] = path
+    return found
 
 
 def setting_of(table: PaperTable, row: Row, profile_name: str) -> Setting | None:

@@ -12,10 +12,9 @@ from pathlib import Path
 from dynamix import checkpoint, plots
 from dynamix.config import profile
 from dynamix.experiments import measured, starts, tables
-from dynamix.experiments.ledger import RESULTS, Ledger, keep, ledger, setting_of, spec_of
+from dynamix.experiments.ledger import RESULTS, Ledger, keep, ledger
 from dynamix.experiments.report import Failure, Found, Measured, page, picture, text
 from dynamix.experiments.run import run_all
-from dynamix.experiments.spec import Spec
 from dynamix.experiments.tables.kinds import PaperTable, Result
 
 OUT, PICTURES = Path("figures/tables"), Path("figures/paper")
@@ -35,7 +34,7 @@ class Request:
     seeds: int = 1
     rows: tuple[str, ...] = ()
     folder: Path | None = None  # real datasets
-    weights: Path | None = None
+    weights: tuple[Path, ...] = ()  # pretrained, for the real datasets
     runs: Path = Path("runs")
     results: Path = RESULTS
     out: Path = OUT
@@ -140,25 +139,30 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
     failed = run_missing(request, made)
     for path in write_tables(names, made, failed, request.out, request.folder, request.results.parent):
         print(f"look: {path}")
-    for line in draw_figures(figures, made, request.runs):
+    for line in draw_figures(figures, request):
         print(line)
     if failed:
         raise RuntimeError("; ".join(f"run {key} failed: {each.why}" for key, each in failed.items()))
 
 
-def draw_figures(names: Iterable[str], made: Ledger, runs: Path, out: Path = PICTURES) -> Iterator[str]:
+def draw_figures(names: Sequence[str], request: Request, out: Path = PICTURES) -> Iterator[str]:
     """Draw the papers' figures in `out`; yields a line about each.
 
     Most show a trained DynaMix. Where its folder is not here the picture that is there stays, and is said to.
     """
     from dynamix.experiments import pictures
 
-    names = tuple(names)
-    if not names or made.profile == "paper":
+    if names and request.profile == "paper":
+        yield "not drawn: the figures show the embedded benchmark; use another profile"
+    if not names or request.profile == "paper":
         return
-    spec = shown_run(made.profile)
-    home = runs / spec.key if (runs / spec.key / checkpoint.NAME).is_file() else None
-    context = pictures.Context(config=spec.config, roots=spec.roots(), run=home, results=_rank1(made))
+    made = replace(request, names=("table3",), rows=()).ledger()
+    spec = made.entries[made.rows["table3", SHOWN["DynaMix"]][0]].spec
+    home = request.runs / spec.key
+    context = pictures.Context(
+        config=spec.config, roots=spec.roots(), results=_rank1(made),
+        run=home if (home / checkpoint.NAME).is_file() else None,
+    )  # fmt: skip
     for name in names:
         path = out / f"{name}.png"
         try:
@@ -183,15 +187,6 @@ def _rank1(made: Ledger) -> dict[str, list[float]]:
         for method, name in SHOWN.items()
         if name in found
     }
-
-
-def shown_run(profile_name: str) -> Spec:
-    """The full method's first run, which the figures are drawn from."""
-    table = tables.table("table3")
-    row = tables.row(table, "profile encoder: + RM")
-    setting = setting_of(table, row, profile_name)
-    assert setting is not None
-    return spec_of(table, row, profile_name, 0, setting)
 
 
 def report_page(profile_name: str, seeds: int, out: Path, results: Path = RESULTS) -> Path:
