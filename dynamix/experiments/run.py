@@ -119,14 +119,11 @@ def run(spec: Spec, folder: Path, report: Progress | None = None) -> dict[str, A
 def inference_ms(encoder: nn.Module, image: tuple[int, int]) -> float:
     """Median milliseconds for one image on one CPU core (ReMix Tables 11 and 12)."""
     pixels, taken = torch.zeros(1, 3, *image), []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with torch.inference_mode():
+    with starts.one_thread(), torch.inference_mode():
         for _ in range(PASSES):
             began = time.perf_counter()
             encoder(pixels)
             taken.append(time.perf_counter() - began)
-    torch.set_num_threads(threads)
     return round(1000 * statistics.median(taken), 2)
 
 

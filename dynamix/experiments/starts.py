@@ -4,11 +4,13 @@ Made once per encoder and kept in the cache under a hash of everything it depend
 profile come with the package, so that its tables start from the same weights everywhere.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -75,8 +77,9 @@ def _trained(config: Config, cache: Path | None, progress: bool) -> Path:
     home = folder / name(config).removesuffix(".safetensors")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     records = moco.pretrain(alone, data.load("videos", videos), home, device=device)
-    with tqdm(total=alone.moco.epochs, desc=f"pre-training {alone.encoder.name}", unit="epoch",
-              disable=not progress) as bar:  # fmt: skip
+    title = f"pre-training {alone.encoder.name}"
+    bar = tqdm(total=alone.moco.epochs, desc=title, unit="epoch", disable=not progress)
+    with bar, one_thread():
         for record in records:
             bar.update(record.epoch + 1 - bar.n)
             bar.set_postfix_str(f"loss {record.loss:.3f}", refresh=False)
@@ -85,6 +88,17 @@ def _trained(config: Config, cache: Path | None, progress: bool) -> Path:
     os.replace(temporary, folder / name(config))
     shutil.rmtree(home)
     return folder / name(config)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """On one thread: the same bits on every number of cores, and times that compare."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _alone(config: Config) -> Config:

@@ -154,8 +154,10 @@ def printed_only(of: Printed, row: tuple[Any, ...], *named_by: str) -> Row:
 
 
 def titled(name: str, of: Printed, **rest: Any) -> PaperTable:
-    """A table under its printed title, with the notes that come with its numbers below our own."""
-    return PaperTable(name=name, title=of.title, notes=(*rest.pop("notes", ()), *of.notes), **rest)
+    """A table under its printed number and title, with the notes on its numbers below our own."""
+    paper = {"dynamix": "DynaMix", "remix": "ReMix"}[of.paper]
+    title = f"{paper} Table {of.table}: {of.title}"
+    return PaperTable(name=name, title=title, notes=(*rest.pop("notes", ()), *of.notes), **rest)
 
 
 def short(number: int | float | str) -> str:
