@@ -32,6 +32,7 @@ class Contribution:
     mode: str
     push: float  # sum of p over all negatives: what the loss has left to push away
     single: float  # of that, the share that single-camera negatives send
+    partner: float  # of the single-camera share: what the identity chosen for the anchor sends
     by_similarity: tuple[float, ...]  # of the single-camera share: by the pair's similarity, between EDGES
     pair: float  # mean similarity of the paired centroids
 
@@ -57,20 +58,23 @@ def contribution(scene: Scene, mode: str, tau: float | None = None) -> Contribut
     """What single-camera negatives contribute in the scene's epoch under a `dsm.mode`."""
     tau = scene.config.ins.tau_multi if tau is None else tau
     labels, single = torch.from_numpy(scene.refreshed.labels), torch.from_numpy(scene.table.videos >= 0)
-    edges = torch.tensor(EDGES[1:-1])
-    total, mass = [], torch.zeros(len(EDGES) - 1, dtype=torch.float64)
+    edges, size = torch.tensor(EDGES[1:-1]), scene.config.batch
+    total, own, mass = [], [], torch.zeros(len(EDGES) - 1, dtype=torch.float64)
     for batch in scene.batches(mode):
         rows = torch.tensor(batch)
         sent, cosines = push(scene.features[rows], labels[rows], single[rows], tau)
         total.append(sent.sum(1).mean())
         theirs, at = sent[:, single[rows]], torch.bucketize(cosines[:, single[rows]], edges)
         mass += torch.bincount(at.flatten(), theirs.flatten().double(), len(mass)) / len(sent)
+        blocks = theirs.view(size.ids_multi, size.images_multi, size.ids_single, size.images_single)
+        own.append(blocks.sum((1, 3)).diagonal().sum() / len(sent))
     everything = float(torch.stack(total).sum())
     from_single = float(mass.sum())
     return Contribution(
         mode,
         everything / len(total),
         from_single / everything,
+        float(torch.stack(own).sum()) / from_single,
         tuple((mass / from_single).tolist()),
         _pair_similarity(scene, mode),
     )
@@ -86,11 +90,15 @@ def _pair_similarity(scene: Scene, mode: str) -> float:
 def lines(found: Iterable[Contribution]) -> list[str]:
     """A table for a terminal, percent."""
     bins = [f"{low:g}..{high:g}" for low, high in zip(EDGES, EDGES[1:], strict=False)]
-    out = [f"{'pairs':8} {'cosine':>7} {'push':>6} {'single':>7}   of it by cosine: {'  '.join(bins)}"]
+    out = [
+        f"{'pairs':8} {'cosine':>7} {'push':>6} {'single':>7} {'partner':>8}   by cosine: {'  '.join(bins)}"
+    ]
     for each in found:
         shares = "  ".join(f"{100 * share:6.1f}" for share in each.by_similarity)
-        numbers = f"{each.pair:7.2f} {100 * each.push:6.1f} {100 * each.single:7.1f}"
-        out.append(f"{each.mode:8} {numbers}   {'':17}{shares}")
+        numbers = (
+            f"{each.pair:7.2f} {100 * each.push:6.1f} {100 * each.single:7.1f} {100 * each.partner:8.1f}"
+        )
+        out.append(f"{each.mode:8} {numbers}   {'':10}{shares}")
     return out
 
 
