@@ -218,7 +218,9 @@ class Reproduce:
     data: Path | None = None
     """folder holding the real datasets, for the paper profile"""
     weights: tuple[Path, ...] = ()
-    """files of pretrained weights for the paper profile; each serves the rows with its encoder"""
+    """paper profile: files of weights pre-trained on person images; each serves the rows with its encoder"""
+    imagenet: tuple[Path, ...] = ()
+    """paper profile: ImageNet weights, for the rows without such pre-training"""
     runs: Path = Path("runs")
     """where runs live while they train"""
     jobs: int | None = None
@@ -229,7 +231,7 @@ class Reproduce:
 
         request = Request(
             names=self.names, profile=self.profile, seeds=self.seeds, rows=self.rows, folder=self.data,
-            weights=self.weights, runs=self.runs, jobs=self.jobs,
+            weights=self.weights, imagenet=self.imagenet, runs=self.runs, jobs=self.jobs,
         )  # fmt: skip
         reproduce(request, plan=self.plan)
 
@@ -240,15 +242,22 @@ class Report:
 
     profile: str = "mini"
     """whose results"""
-    seeds: int = 3
-    """how many seeds a row shows at most"""
     out: Path = Path("figures/report.html")
     """where the page goes"""
+    data: Path | None = None
+    """folder holding the real datasets, for the paper profile"""
+    weights: tuple[Path, ...] = ()
+    """the weights that its runs started from"""
+    imagenet: tuple[Path, ...] = ()
+    """and those of its runs without pre-training"""
 
     def __call__(self) -> None:
-        from dynamix.experiments.reproduce import report_page
+        from dynamix.experiments.reproduce import Request, report_page
 
-        print(f"look: {report_page(self.profile, self.seeds, self.out)}")
+        request = Request(
+            names=(), profile=self.profile, folder=self.data, weights=self.weights, imagenet=self.imagenet
+        )
+        print(f"look: {report_page(request, self.out)}")
 
 
 @dataclass

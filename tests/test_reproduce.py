@@ -12,6 +12,7 @@ from dynamix import encoders
 from dynamix.config import change, to_json
 from dynamix.experiments import ledger, measured, records, reproduce, run, starts, tables
 from dynamix.experiments.reproduce import Request
+from dynamix.experiments.spec import Spec
 
 QUALITY = dict.fromkeys(("precision", "recall", "f1", "v_measure", "junk_removed", "good_removed"), 0.5)
 FULL, CHOSEN = "profile encoder: + RM", "tau_merge=.8 video"
@@ -98,11 +99,41 @@ def test_what_has_run_is_kept_and_not_run_again(request_of, ran):
 
 
 def test_more_seeds_run_only_what_is_new(request_of, ran):
-    reproduce.run_missing(request_of("table8"), request_of("table8").ledger())
+    one = request_of("table8").ledger()
+    reproduce.run_missing(request_of("table8"), one)
     assert {spec.config.seed for spec in ran} == {0}
     more = request_of("table8", seeds=3)
     reproduce.run_missing(more, more.ledger())
-    assert len(ran) == 3 * len(request_of("table8").ledger().entries)
+    assert len(ran) == 3 * len(one.entries)
+
+
+def test_asking_for_less_does_not_hide_what_is_there(request_of, ran):
+    reproduce.reproduce(request_of("table8", seeds=2))
+    less = request_of("table8", seeds=1, rows=("hard",))
+    count = len(ran)
+    reproduce.reproduce(less)
+    assert len(ran) == count
+    rows = (less.out / "table8.mini.md").read_text().splitlines()
+    assert all("2 seeds" in row for row in rows if row.startswith(("| hard |", "| median |", "| soft |")))
+    assert not any("not run" in row for row in rows if row.startswith("|"))
+
+
+def test_rows_of_different_starts_are_refused(request_of):
+    request = request_of("table8", seeds=2)
+    one, two = (entry.spec for entry in request.ledger().missing[:2])
+    for spec, weights in ((one, "a"), (two, "b")):
+        started = replace(spec, config=change(spec.config, encoder__weights=weights))
+        ledger.keep(spec, result(started) | {"key": spec.key}, request.results)
+    with pytest.raises(ValueError, match=r"started from different pre-trained weights \(a, b\)"):
+        request.ledger()
+
+
+def test_two_commands_do_not_train_one_run(small_config, tmp_path, monkeypatch):
+    monkeypatch.setenv("DYNAMIX_CACHE", str(tmp_path / "cache"))
+    spec = Spec(name="a", config=change(small_config, epochs=1, iterations=2), score_on=("hall",))
+    with run._alone(tmp_path / spec.key), pytest.raises(RuntimeError, match=f"another process .*{spec.key}"):
+        run.run(spec, tmp_path)
+    assert run.run(spec, tmp_path)["scores"]
 
 
 def test_only_the_asked_rows(request_of):
@@ -203,6 +234,8 @@ def test_every_kind_of_run_is_recognized_by_its_file(request_of, ran):
         ({"folder": Path(".")}, ("table8",), "leave --data out"),
         ({"profile": "huge"}, ("table8",), "unknown profile 'huge'"),
         ({"seeds": 0}, ("table8",), "at least 1; got 0"),
+        ({}, (), "name what to reproduce: all, table1"),
+        ({}, ("all", "tabel3"), "unknown table or figure 'tabel3'"),
     ],
 )
 def test_bad_requests(request_of, options, names, message):
@@ -210,20 +243,29 @@ def test_bad_requests(request_of, options, names, message):
         reproduce.reproduce(request_of(*names, **options), plan=True)
 
 
-def test_absent_data_is_said_before_anything_runs(request_of, ran, tmp_path, monkeypatch):
-    monkeypatch.undo()
+def test_absent_data_is_said_before_anything_runs(tmp_path, monkeypatch, vit_file):
     monkeypatch.setattr(reproduce, "run_all", lambda *a, **k: pytest.fail("ran"))
-    request = Request(
-        names=("table8",), profile="paper", folder=tmp_path / "none", results=tmp_path / "r", out=tmp_path
-    )
+    places = {"results": tmp_path / "r", "out": tmp_path, "weights": (vit_file,)}
+    request = Request(names=("table8",), profile="paper", folder=tmp_path / "none", **places)
     with pytest.raises(FileNotFoundError, match="no folder .*none"):
+        reproduce.run_missing(request, request.ledger())
+    (tmp_path / "some" / "elsewhere").mkdir(parents=True)
+    request = replace(request, folder=tmp_path / "some")
+    with pytest.raises(FileNotFoundError, match="some.*MSMT17"):
         reproduce.run_missing(request, request.ledger())
 
 
-def test_real_data_have_no_truth_and_start_from_given_weights(request_of, tmp_path):
+@pytest.fixture(scope="module")
+def vit_file(tmp_path_factory):
+    """Weights of ViT-B as they are published, made up."""
     encoder = encoders.build(tiny_vit())
-    file = tmp_path / "vit.pth"
+    file = tmp_path_factory.mktemp("weights") / "vit.pth"
     torch.save({name.removeprefix("body."): value for name, value in encoder.state_dict().items()}, file)
+    return file
+
+
+def test_real_data_have_no_truth_and_start_from_given_weights(request_of, tmp_path, vit_file):
+    file = vit_file
     request = request_of("table3", profile="paper", folder=tmp_path, weights=(file,))
     made = request.ledger()
     assert "true identities" in made.absent["table3", "true identities"]
@@ -235,6 +277,8 @@ def test_real_data_have_no_truth_and_start_from_given_weights(request_of, tmp_pa
     }
     assert {spec.config.encoder.weights for spec in specs} == {encoders.fingerprint(file)}
     assert any("nobody knows" in line for line in made.lines())
+    assert all(spec.config.encoder.image == (256, 128) for spec in specs)  # the row's, not the file's
+    assert not replace(request, names=("remix.table2a",)).ledger().entries  # no start without a file
     with pytest.raises(ValueError, match="both hold weights of vit_base"):
         replace(request, weights=(file, file)).ledger()
     ledger.keep(specs[0], result(specs[0]), request.results)  # and such a result is recognized
@@ -269,9 +313,9 @@ def test_a_run_again_gives_the_same_digits(small_config, tmp_path, monkeypatch):
 def test_one_page_shows_everything_that_is_there(request_of, ran, tmp_path, monkeypatch):
     request = request_of("table8")
     reproduce.reproduce(request)
-    monkeypatch.setattr(reproduce, "OUT", request.out)
+    monkeypatch.setattr(reproduce, "PICTURES", tmp_path)
     monkeypatch.setattr(measured, "read", lambda *args, **options: {})
-    page = reproduce.report_page("mini", 1, tmp_path / "report.html", request.results)
+    page = reproduce.report_page(request, tmp_path / "report.html")
     html = page.read_text()
     assert all(f'id="{anchor}"' in html for anchor in ("table3", "table8", "remix-table4"))
     assert html.count("data:image/png;base64") == 1 and "not run" in html

@@ -3,6 +3,7 @@
 A run is counted once, however many rows of however many tables show it.
 """
 
+import itertools
 import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from dynamix import checkpoint, encoders
 from dynamix.config import Config, Encoder, change, from_json, profile
 from dynamix.data.images import cores
-from dynamix.experiments import records, tables
+from dynamix.experiments import records, starts, tables
 from dynamix.experiments.run import images_of
 from dynamix.experiments.spec import Spec
 from dynamix.experiments.tables import changes_of
@@ -31,6 +32,7 @@ class Entry:
     shown: list[tuple[str, str]] = field(default_factory=list)  # (table, row)
     result: Result | None = None
     begun: bool = False  # a checkpoint waits in the folder of runs
+    asked: bool = True  # False: another seed that is there already, shown as well
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Ledger:
     @property
     def missing(self) -> list[Entry]:
         """What has still to run."""
-        return [entry for entry in self.entries.values() if entry.result is None]
+        return [entry for entry in self.entries.values() if entry.asked and entry.result is None]
 
     def lines(self, jobs: int | None = None) -> Iterator[str]:
         """For `--plan`: every missing run, then the sums."""
@@ -60,6 +62,10 @@ class Ledger:
             also = f" (also {more} other row{'s' if more > 1 else ''})" if more else ""
             state = "goes on" if any(entry.begun for entry in entries) else "to run"
             yield f"{state:8} {rates.text(entries[0].spec):>9} each  {table} {row!r}, seed {seeds}{also}"
+        absent = {starts.name(e.spec.config) for e in missing if _untrained(e.spec)}
+        if absent:
+            names = ", ".join(name.removesuffix(".safetensors") for name in sorted(absent))
+            yield f"to pre-train first: {names}"
         spent = sum(e.result["seconds"] for e in self.entries.values() if e.result is not None)
         plural = "s" if self.seeds > 1 else ""
         yield (
@@ -87,38 +93,70 @@ def ledger(
     rows: Sequence[str] = (),
     folder: Path | None = None,
     weights: Sequence[Path] = (),
+    imagenet: Sequence[Path] = (),
     results: Path = RESULTS,
     runs: Path = Path("runs"),
 ) -> Ledger:
-    """What stands behind the tables `names`; results are read, nothing is run.
+    """What stands behind the tables `names`; results are read, nothing is run. Further seeds that are there
+    are shown as well.
 
-    `weights` are files of pretrained weights for the paper profile: each serves the rows with its encoder.
-    Raises ValueError on unknown tables or rows, and on result files of other settings or half written.
+    For the paper profile: `weights` are files of weights pre-trained on person images, `imagenet` those that
+    runs without such pre-training start from; each serves the rows with its encoder. Raises ValueError on
+    unknown tables or rows, and on result files of other settings or half written.
     """
     if seeds < 1:
         raise ValueError(f"--seeds is the number of seeds, at least 1; got {seeds}")
     asked = [tables.table(name) for name in names]
     _check_rows(asked, rows)
-    made, known = Ledger(profile_name, seeds, {}, {}), _by_encoder(weights)
+    made = Ledger(profile_name, seeds, {}, {})
+    known = {"pretrained": _by_encoder(weights), "scratch": _by_encoder(imagenet)}
     for table in asked:
         for row in table.rows:
             if row.kind == "printed" or table.measured or (rows and row.name not in rows):
                 continue
-            for seed in range(seeds):
+            for seed in itertools.count():
                 spec = spec_of(table, row, profile_name, seed, folder=folder, weights=known)
                 if isinstance(spec, str):
                     made.absent[table.name, row.name] = spec
                     break
-                entry = made.entries.setdefault(spec.key, Entry(spec))
-                entry.shown.append((table.name, row.name))
-                both = dict.fromkeys((*entry.spec.score_on, *spec.score_on))
-                entry.spec = replace(entry.spec, score_on=tuple(both))
-                made.rows.setdefault((table.name, row.name), []).append(spec.key)
+                if seed >= seeds and not (results / f"{spec.key}.json").exists():
+                    break
+                _enter(made, table, row, spec, seed < seeds)
     _check_files(results, profile_name)
     for key, entry in made.entries.items():
         entry.result = _found(entry.spec, results)
         entry.begun = (runs / key / checkpoint.NAME).exists()
+    _check_starts(made)
     return made
+
+
+def _enter(made: Ledger, table: PaperTable, row: Row, spec: Spec, asked: bool) -> None:
+    entry = made.entries.setdefault(spec.key, Entry(spec, asked=False))
+    entry.asked |= asked
+    entry.shown.append((table.name, row.name))
+    both = dict.fromkeys((*entry.spec.score_on, *spec.score_on))
+    entry.spec = replace(entry.spec, score_on=tuple(both))
+    made.rows.setdefault((table.name, row.name), []).append(spec.key)
+
+
+def _check_starts(made: Ledger) -> None:
+    """Refuse rows that began from different weights under one name: pre-trained on machines of two kinds."""
+    found: dict[str, tuple[str, str]] = {}
+    for key, entry in made.entries.items():
+        _, mark, start = key.partition("-moco")
+        if entry.result is None or not mark:
+            continue
+        weights = entry.result["config"]["encoder"]["weights"]
+        other, known = found.setdefault(start, (key, weights))
+        if known != weights:
+            raise ValueError(
+                f"{other} and {key} started from different pre-trained weights ({known}, {weights}): "
+                "delete the results of one of them, and reproduce runs them again"
+            )
+
+
+def _untrained(spec: Spec) -> bool:
+    return spec.start == "pretrained" and spec.weights is None and starts.existing(spec.config) is None
 
 
 def spec_of(
@@ -128,9 +166,12 @@ def spec_of(
     seed: int,
     *,
     folder: Path | None = None,
-    weights: Mapping[str, Path] | None = None,
+    weights: "Mapping[str, Mapping[str, Weights]] | None" = None,
 ) -> Spec | str:
-    """The run behind one seed of a row, or why it cannot run here. `weights`: files by their encoder."""
+    """The run behind one seed of a row, or why it cannot run here.
+
+    `weights` of the paper profile: start -> encoder -> file.
+    """
     setting = setting_of(table, row, profile_name)
     if setting is None or not setting.sources:
         return "it has no stand-in among the worlds"
@@ -139,28 +180,46 @@ def spec_of(
         return "nobody knows the true identities of real videos"
     config = change(profile(profile_name), **changes_of(table, row, profile_name), seed=seed)
     start = table.start if row.start == "table" else row.start
-    file = (weights or {}).get(config.encoder.name) if real and start == "pretrained" else None
-    if real and start == "pretrained":
+    file = None
+    if real:
+        file = (weights or {}).get(start, {}).get(config.encoder.name)
         if file is None:
-            return f"it starts from pretrained weights of {config.encoder.name}: name their file (--weights)"
-        config = change(config, encoder=encoders.encoder_config(file, config.encoder))
-        config = change(config, encoder__weights=encoders.fingerprint(file))
+            kind, option = ("pretrained", "weights") if start == "pretrained" else ("ImageNet", "imagenet")
+            return f"it starts from {kind} weights of {config.encoder.name}: name their file (--{option})"
+        config = change(config, encoder=file.fitted(config.encoder))
     whole = {name.partition(":")[0] for name in setting.sources if name.endswith(":all")}
     return Spec(
         name=f"{table.name} {row.name!r} (seed {seed})", config=config, labels=row.labels,
-        sources=setting.sources, single=setting.single or (), start=start, weights=file, folder=folder,
+        sources=setting.sources, single=setting.single or (), start=start, folder=folder,
+        weights=None if file is None else file.path,
         score_on=setting.targets if real else tuple(name for name in SEEN if name not in whole),
         score_every=8,
     )  # fmt: skip
 
 
-def _by_encoder(weights: Sequence[Path]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in weights:
-        name = encoders.encoder_config(path, Encoder()).name
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights, looked into once."""
+
+    path: Path
+    fingerprint: str
+    encoder: Encoder
+
+    def fitted(self, encoder: Encoder) -> Encoder:
+        """`encoder` as these weights need it; what follows the network and the image size stay the row's."""
+        needed = ("name", "dim", "stem", "patch", "normalization")
+        made = {name: getattr(self.encoder, name) for name in needed}
+        return replace(encoder, **made, weights=self.fingerprint)
+
+
+def _by_encoder(paths: Sequence[Path]) -> dict[str, Weights]:
+    found: dict[str, Weights] = {}
+    for path in paths:
+        held = Weights(path, encoders.fingerprint(path), encoders.encoder_config(path, Encoder()))
+        name = held.encoder.name
         if name in found:
-            raise ValueError(f"{found[name]} and {path} both hold weights of {name}: name one of them")
-        found[name] = path
+            raise ValueError(f"{found[name].path} and {path} both hold weights of {name}: name one of them")
+        found[name] = held
     return found
 
 
@@ -228,7 +287,7 @@ def _spec_in(result: Result, config: Config) -> Spec:
     return Spec(
         name="", config=config, labels=result["labels"], sources=tuple(result["sources"]),
         single=tuple(result["single"]), start=result["start"], folder=Path() if real else None,
-        weights=Path() if result["start"] == "pretrained" and "-moco" not in result["key"] else None,
+        weights=Path() if "-moco" not in result["key"] else None,
     )  # fmt: skip
 
 

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dynamix import checkpoint, plots
+from dynamix import checkpoint, data, plots
 from dynamix.config import profile
 from dynamix.experiments import measured, starts, tables
+from dynamix.experiments.datasets import Part
 from dynamix.experiments.ledger import RESULTS, Ledger, keep, ledger
 from dynamix.experiments.report import Failure, Found, Measured, page, picture, text
 from dynamix.experiments.run import run_all
+from dynamix.experiments.spec import Spec
 from dynamix.experiments.tables.kinds import PaperTable, Result
 
 OUT, PICTURES = Path("figures/tables"), Path("figures/paper")
@@ -34,7 +36,8 @@ class Request:
     seeds: int = 1
     rows: tuple[str, ...] = ()
     folder: Path | None = None  # real datasets
-    weights: tuple[Path, ...] = ()  # pretrained, for the real datasets
+    weights: tuple[Path, ...] = ()  # pretrained on person images, for the real datasets
+    imagenet: tuple[Path, ...] = ()  # for their runs without such pre-training
     runs: Path = Path("runs")
     results: Path = RESULTS
     out: Path = OUT
@@ -49,7 +52,7 @@ class Request:
             raise ValueError(f"the {self.profile} profile trains on the embedded benchmark: leave --data out")
         return ledger(
             self.names, self.profile, self.seeds, rows=self.rows, folder=self.folder, weights=self.weights,
-            results=self.results, runs=self.runs,
+            imagenet=self.imagenet, results=self.results, runs=self.runs,
         )  # fmt: skip
 
 
@@ -61,12 +64,14 @@ def named(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     from dynamix.experiments.pictures import FIGURES
 
     every = (*ORDER, *(name for name in tables.TABLES if name not in ORDER))
+    there = ("all", *tables.TABLES, *FIGURES)
+    if not texts:
+        raise ValueError(f"name what to reproduce: {', '.join(there)}")
+    for name in texts:
+        if name not in there:
+            raise ValueError(f"unknown table or figure {name!r}; there are {', '.join(there)}")
     if "all" in texts:
         return every, tuple(FIGURES)
-    for name in texts:
-        if name not in tables.TABLES and name not in FIGURES:
-            there = ", ".join(("all", *tables.TABLES, *FIGURES))
-            raise ValueError(f"unknown table or figure {name!r}; there are {there}")
     return tuple(n for n in texts if n in tables.TABLES), tuple(n for n in texts if n in FIGURES)
 
 
@@ -74,8 +79,7 @@ def run_missing(request: Request, made: Ledger) -> dict[str, Failure]:
     """Run what is missing, keep every result as it comes; the runs that failed, by key."""
     missing = [entry.spec for entry in made.missing]
     failed: dict[str, Failure] = {}
-    for spec in missing:
-        spec.roots()  # absent data is said before the first run, and worlds are drawn once
+    _check_data(missing)
     pretrained = [spec.config for spec in missing if spec.start == "pretrained" and spec.weights is None]
     for config in {starts.name(config): config for config in pretrained}.values():
         starts.make(config)
@@ -90,6 +94,18 @@ def run_missing(request: Request, made: Ledger) -> dict[str, Failure]:
         hours = (time.perf_counter() - began) / number * (len(missing) - number) / 3600
         print(f"{number} of {len(missing)}: {spec.name}, {hours:.1f} hours left", flush=True)
     return failed
+
+
+def _check_data(specs: Sequence[Spec]) -> None:
+    """Say what is absent before the first run; worlds are drawn here, once."""
+    read: set[tuple[str, str]] = set()
+    for spec in specs:
+        roots = spec.roots()
+        parts = [*spec.trained_on[0], *spec.trained_on[1], *(Part(name, "query") for name in spec.score_on)]
+        for part in parts if spec.folder is not None else ():
+            if (part.name, part.split) not in read:
+                data.load(part.name, roots[part.name], part.split, on_bad_image=spec.config.on_bad_image)
+                read.add((part.name, part.split))
 
 
 def found_of(table: PaperTable, made: Ledger, failed: dict[str, Failure]) -> Found:
@@ -137,6 +153,8 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
     if plan:
         return
     failed = run_missing(request, made)
+    if request.rows:  # the other rows are shown as they stand
+        made = replace(request, rows=()).ledger()
     for path in write_tables(names, made, failed, request.out, request.folder, request.results.parent):
         print(f"look: {path}")
     for line in draw_figures(figures, request):
@@ -190,10 +208,10 @@ def _rank1(made: Ledger) -> dict[str, list[float]]:
     return shown
 
 
-def report_page(profile_name: str, seeds: int, out: Path, results: Path = RESULTS) -> Path:
+def report_page(request: Request, out: Path) -> Path:
     """One self-contained HTML page of what has been run and drawn so far; nothing is run for it."""
     names, figures = named(["all"])
-    made = ledger(names, profile_name, seeds, results=results)
+    made = replace(request, names=names).ledger()
     sections = [
         page.Section(name=name, title=name.replace("figure", "Figure "), figures=(PICTURES / f"{name}.png",))
         for name in figures
@@ -203,7 +221,7 @@ def report_page(profile_name: str, seeds: int, out: Path, results: Path = RESULT
         table = tables.table(name)
         found: Found | Measured = found_of(table, made, {})
         if table.measured:
-            found = measured.read(table, profile_name, results=results.parent)
-        drawn = OUT / f"{name}.{profile_name}.png"
-        sections.append(page.section(table, profile_name, found, [drawn] if drawn.exists() else []))
+            found = measured.read(table, made.profile, request.folder, request.results.parent)
+        drawn = request.out / f"{name}.{made.profile}.png"
+        sections.append(page.section(table, made.profile, found, [drawn] if drawn.exists() else []))
     return page.page(sections, out)

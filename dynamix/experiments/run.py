@@ -3,9 +3,12 @@
 A run is a folder named by what it depends on. Finished runs are read back, killed ones resume.
 """
 
+import contextlib
 import json
+import os
 import queue
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -24,9 +27,11 @@ from dynamix.config import change, to_json
 from dynamix.data.images import cores
 from dynamix.experiments import starts
 from dynamix.experiments.datasets import Scored, score
+from dynamix.experiments.job import trained_on
 from dynamix.experiments.records import RESULT, provenance, read, replace_file, write
 from dynamix.experiments.spec import Spec, table_of
 
+ON_ONE_GPU = 6  # trainings of the smaller profiles that share a GPU
 PASSES = 30  # forward passes that the time of inference is the median of
 
 Progress = Callable[[str, int, int], None]  # name, steps done, steps in all
@@ -34,7 +39,7 @@ Progress = Callable[[str, int, int], None]  # name, steps done, steps in all
 
 def score_all(
     encoder: nn.Module, spec: Spec, roots: dict[str, Path], device: torch.device
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """World -> scores, for every world that `spec` is scored on."""
     return {
         world: _plain(score(encoder, spec.config, roots[world], world, device)) for world in spec.score_on
@@ -62,7 +67,28 @@ def run(spec: Spec, folder: Path, report: Progress | None = None) -> dict[str, A
     done = home / RESULT
     if done.exists() and set(spec.score_on) <= set(read(done)["scores"]):
         return read(done)
-    config, weights, roots = spec.config, spec.weights, spec.roots()
+    with _alone(home):
+        return _trained(spec, home, report)
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Two commands must not train in one folder. Raises RuntimeError naming it."""
+    home.mkdir(parents=True, exist_ok=True)
+    with open(home / ".lock", "a") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # a system without such locks
+            pass
+        except OSError as error:
+            raise RuntimeError(f"another process trains in {home}: wait for it, or end it") from error
+        yield
+
+
+def _trained(spec: Spec, home: Path, report: Progress | None) -> dict[str, Any]:
+    done, config, weights, roots = home / RESULT, spec.config, spec.weights, spec.roots()
     if spec.start == "pretrained":
         weights = weights or starts.make(config, progress=False)
         config = change(config, encoder__weights=encoders.fingerprint(weights))
@@ -102,6 +128,7 @@ def run(spec: Spec, folder: Path, report: Progress | None = None) -> dict[str, A
         "start": spec.start,
         "sources": list(map(str, spec.trained_on[0])),
         "single": list(map(str, spec.trained_on[1])),
+        "trained_on": trained_on(table),
         "scores": scores,
         "quality_before": None if known is None else label_state(table.labels, nothing, known, single),
         "quality_after": None if known is None else label_state(labels, removed, known, single),
@@ -145,15 +172,28 @@ def run_all(
 
     Longest first, so that the last core is not left alone with the longest run; or in the order given.
     """
-    jobs = jobs or max(1, min(len(specs), cores()))
+    jobs = min(len(specs), jobs or at_once(specs))
     order = list(specs) if in_order else sorted(specs, key=lambda spec: -images_of(spec))
     context = get_context("spawn")
     with context.Manager() as manager:
-        messages = manager.Queue()
-        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool:
+        messages, number = manager.Queue(), context.Value("i", 0)
+        pool = ProcessPoolExecutor(
+            jobs, mp_context=context, initializer=_prepare, initargs=(os.getpid(), number)
+        )
+        try:
             futures = {pool.submit(_run_in_process, spec, folder, messages): spec for spec in order}
             with _Bars(order, progress) as bars:
                 yield from _as_they_end(futures, messages, bars)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)  # an interrupt must not start the rest
+
+
+def at_once(specs: Sequence[Spec]) -> int:
+    """Runs at a time: one per core; on GPUs one large or several small ones on each."""
+    if not torch.cuda.is_available():
+        return cores()
+    large = any(spec.config.profile == "paper" for spec in specs)
+    return max(1, torch.cuda.device_count() * (1 if large else min(ON_ONE_GPU, cores())))
 
 
 def images_of(spec: Spec) -> int:
@@ -161,14 +201,28 @@ def images_of(spec: Spec) -> int:
     return spec.config.batch.size * spec.config.epochs * spec.config.iterations
 
 
-def _plain(found: Scored) -> dict[str, float]:
-    return {
+def _plain(found: Scored) -> dict[str, Any]:
+    plain = {
         "rank1": found.rank1, "mAP": found.mAP, "mINP": found.mINP, "queries": found.valid_queries
     }  # fmt: skip
+    return plain | ({"note": found.note} if found.note else {})
 
 
-def _one_thread() -> None:
+def _prepare(parent: int, number: Any) -> None:
+    """What a process of the pool does first."""
     torch.set_num_threads(1)  # runs share the cores: two threads of two runs fight for the same core
+    if torch.cuda.is_available():
+        with number.get_lock():
+            torch.cuda.set_device(number.value % torch.cuda.device_count())
+            number.value += 1
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A run whose command was killed must not go on beside the one that resumes it."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _run_in_process(spec: Spec, folder: Path, messages: Any) -> dict[str, Any]:

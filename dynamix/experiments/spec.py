@@ -72,6 +72,8 @@ def table_of(spec: Spec, roots: dict[str, Path]) -> tuple[Table, np.ndarray | No
     """The same, with None for a truth that nobody knows; ValueError where the run is to train on it."""
     sources, single = spec.trained_on
     skip = spec.config.on_bad_image
+    if spec.folder is not None:  # worlds keep their splits apart by construction
+        datasets.refuse_leaks(sources, parts(spec.score_on), roots, on_bad_image=skip)
     table = datasets.training_table(sources, single, roots, on_bad_image=skip)
     truth = table.labels.copy()
     if single:
