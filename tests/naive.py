@@ -594,6 +594,30 @@ def order_chance(x, y):
     return sum(tau >= tau_b(x, y) - 1e-9 for tau in reached) / len(reached)
 
 
+def tau_within(x, y, groups):
+    """tau_b with pairs of one group alone."""
+    concordant = discordant = untied_x = untied_y = 0
+    for i in range(len(x)):
+        for j in range(i):
+            if groups[i] == groups[j]:
+                untied_x += x[i] != x[j]
+                untied_y += y[i] != y[j]
+                if x[i] != x[j] and y[i] != y[j]:
+                    same = (x[i] > x[j]) == (y[i] > y[j])
+                    concordant, discordant = concordant + same, discordant + (not same)
+    return (concordant - discordant) / math.sqrt(untied_x * untied_y)
+
+
+def order_chance_within(x, y, groups):
+    """Share of all orders that leave every row in its group and agree with x at least as much as y does."""
+    from itertools import permutations
+
+    places = range(len(x))
+    legal = [o for o in permutations(places) if all(groups[o[i]] == groups[i] for i in places)]
+    reached = [tau_within(x, [y[i] for i in order], groups) for order in legal]
+    return sum(tau >= tau_within(x, y, groups) - 1e-9 for tau in reached) / len(reached)
+
+
 def sample_std(values):
     mean = sum(values) / len(values)
     return math.sqrt(sum((value - mean) ** 2 for value in values) / (len(values) - 1))

@@ -1,13 +1,17 @@
 """Tables without trainings: counts of what is on disk, timings from where they are kept."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from dynamix import config, data
+from dynamix.data.mannequins import worlds
 from dynamix.experiments import measured, tables
+from dynamix.experiments.tables.kinds import Data, Row, Setting
 from tests.conftest import SMALL
+from tests.layouts import cuhk, large, luperson
 
 
 @pytest.fixture
@@ -31,9 +35,59 @@ def test_counts_are_those_of_the_readers(small_worlds, world_roots):
     clips = {name: number for name, number in found["LUPerson-NL"].items()}
     assert clips == {"train images": len(videos), "PIDs": len(np.unique(videos.pids)), "scenes": 6}
     merged = found["MSMT17-merged"]
-    assert merged["train images"] > found["MSMT17"]["train images"] and "query images" not in merged
+    everything = data.load("station", worlds.build(SMALL, worlds=("station",))["station"], "all")
+    assert merged["train images"] == len(everything) and "query images" not in merged  # without distractors
     images = measured.read(tables.table("remix.table1"), "tiny")["Market-1501"]
     assert images["images"] == sum(len(each) for each in splits.values())
+
+
+def written(folder, msmt17="V1"):
+    """Every dataset of Table 1 in miniature; dataset -> its entries."""
+    return {
+        "Market-1501": large.write_market1501(folder / "market1501"),
+        "DukeMTMC-reID": large.write_dukemtmc(folder / "dukemtmc"),
+        "CUHK03-NP": cuhk.write_cuhk03(folder / "cuhk03_detected")["detected"],
+        "MSMT17": large.write_msmt17(folder / "msmt17", msmt17),
+        "MSMT17-merged": large.write_msmt17(folder / "msmt17_merged", msmt17),
+        "RandPerson (part)": large.write_randperson(folder / "randperson"),
+        "LUPerson-NL": luperson.write_luperson_nl(folder / "luperson_nl"),
+    }
+
+
+@pytest.mark.parametrize("msmt17", ["V1", "V2", "market"])
+def test_counts_of_real_layouts(tmp_path, msmt17):
+    """MSMT17 numbers train and test from 0 each: 0 is a person there, a distractor in Market-1501."""
+    entries = written(tmp_path, msmt17)
+    found = measured.read(tables.table("table1"), "paper", tmp_path)
+    assert set(found) == set(entries)
+    for name, counts in found.items():
+        people, images = {"train": set(), "test": set()}, dict.fromkeys(("train", "query", "gallery"), 0)
+        for split, _, pid, _ in entries[name]:
+            if pid >= 0:  # junk is nobody's
+                images[split] += 1
+                people["train" if split == "train" else "test"].add(pid)
+        if name == "Market-1501":
+            people["test"].remove(0)
+        assert counts["PIDs"] == len(people["train"]) + len(people["test"]), name
+        if name == "MSMT17-merged":
+            assert counts["train images"] == sum(images.values()) and "query images" not in counts
+        else:
+            shown = {f"{split} images": number for split, number in images.items() if number}
+            assert {title: counts[title] for title in counts if "images" in title} == shown, name
+    assert found["MSMT17"]["PIDs"] == found["MSMT17-merged"]["PIDs"] == 9
+    assert (found["Market-1501"]["PIDs"], found["DukeMTMC-reID"]["PIDs"]) == (9, 10)
+
+
+def test_all_of_a_dataset_leaves_its_distractors_out(tmp_path):
+    entries = large.write_market1501(tmp_path / "market1501")
+    everything = Setting(sources=("market1501:all",), single=(), targets=())
+    table = dataclasses.replace(
+        tables.table("table1"), rows=(Row(name="M", data=Data(worlds=None, real=everything)),)
+    )
+    counts = measured.read(table, "paper", tmp_path)["M"]
+    people = [entry for entry in entries if entry.pid > 0]
+    assert counts["train images"] == len(people) < len([e for e in entries if e.pid >= 0])
+    assert counts["PIDs"] == len({entry.pid for entry in people})
 
 
 def test_nothing_is_counted_without_the_real_data():

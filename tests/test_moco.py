@@ -1,7 +1,11 @@
 """Pre-training without labels: its loss, crops, queue and files, and the starts made of it."""
 
+import contextlib
 import dataclasses
 import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from dynamix import checkpoint, data, encoders
-from dynamix.config import Encoder, Moco, change, mini, tiny, to_json
+from dynamix.config import Encoder, Moco, change, mini, paper, tiny, to_json
 from dynamix.data.mannequins import worlds
 from dynamix.data.table import Paths
 from dynamix.experiments import starts
@@ -500,7 +504,8 @@ def test_make_trains_once(cache, monkeypatch):
     assert starts.existing(START, cache) is None
     path = made(cache)
     assert path == cache / "starts" / starts.name(START) == starts.existing(START, cache)
-    assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing is left of the training
+    left = {file.name for file in path.parent.iterdir() if file.suffix != ".lock"}
+    assert left == {path.name}  # nothing of the training
     alone = change(START, seed=0, encoder__weights="", encoder__seed=0)
     videos = data.load("videos", worlds.build(SMALL, worlds=("videos",), progress=False)["videos"])
     finish(alone, videos, cache / "direct")
@@ -522,6 +527,51 @@ def test_fresh_trains_again_to_the_same(cache):
     made(cache, fresh=True)
     again = tensors(path.parent, path.name)
     assert before.keys() == again.keys() and all(torch.equal(before[k], again[k]) for k in before)
+
+
+def test_fresh_does_not_go_on(cache, monkeypatch):
+    counts = interrupted_after(monkeypatch, 1)
+    with pytest.raises(KeyboardInterrupt):
+        made(cache)
+    made(cache, fresh=True)
+    assert counts == [1, 2]
+
+
+def test_who_comes_second_waits_and_takes_the_same(cache, monkeypatch):
+    pytest.importorskip("fcntl")
+    pretrain, lock, asked, second, trainings = moco.pretrain, worlds.lock, threading.Event(), [], []
+
+    def locked(path):
+        if trainings:
+            asked.set()
+        return lock(path)
+
+    def slow(*arguments, **options):
+        trainings.append(arguments[2])
+        if len(trainings) == 1:
+            second.append(pool.submit(made, cache))
+            assert asked.wait(60)  # it has found no file, and comes to the lock
+        yield from pretrain(*arguments, **options)
+
+    monkeypatch.setattr(worlds, "lock", locked)
+    monkeypatch.setattr(moco, "pretrain", slow)
+    with ThreadPoolExecutor(1) as pool:
+        assert made(cache) == second[0].result(60)
+    assert len(trainings) == 1 and starts.existing(START, cache)
+
+
+def test_without_locks_nobody_trains_in_another_s_folder(cache, monkeypatch):
+    pretrain, homes = moco.pretrain, []
+    monkeypatch.setattr(worlds, "lock", lambda path: contextlib.nullcontext(False))
+    monkeypatch.setattr(moco, "pretrain", lambda *a, **o: (homes.append(a[2]), pretrain(*a, **o))[1])
+    path = made(cache)
+    assert homes == [path.with_name(f"{path.stem}.{os.getpid()}")] and list(path.parent.iterdir()) == [path]
+
+
+def test_real_pretraining_has_no_source_here(cache):
+    with pytest.raises(ValueError, match='profile "paper" .* name a file of weights .*--weights'):
+        made(cache, paper)
+    assert not (cache / "starts").exists()
 
 
 def test_shipped_weights_come_first(cache, monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +11,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+from sklearn.cluster import DBSCAN
+from threadpoolctl import ThreadpoolController
 
 from dynamix import checkpoint, distributed, methods, trainer
 from dynamix.config import Config, Remix, change
@@ -94,6 +98,48 @@ def test_jaccard_distances_as_published():
     order = np.random.default_rng(0).permutation(40)
     moved = remix.jaccard_distances(features[order])
     np.testing.assert_allclose(moved, found[np.ix_(order, order)], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("k2", [2, 6, 99])
+def test_jaccard_averages_neighbors_as_all_at_once(monkeypatch, k2):
+    """What is summed step by step is the mean of the (n, k2, n) weights."""
+    features, seen = blobs(50, 4, 3), []
+    monkeypatch.setattr(remix, "cdist", lambda a, b, kind: seen.append(a) or cdist(a, b, kind))
+    remix.jaccard_distances(features, 8, 1)
+    remix.jaccard_distances(features, 8, k2)
+    near = np.argsort(-features @ features.T, axis=1)[:, :k2]
+    np.testing.assert_allclose(seen[1], seen[0][near].mean(1), rtol=0, atol=1e-15)
+
+
+def test_jaccard_of_a_large_video_is_refused(monkeypatch):
+    monkeypatch.setattr(remix, "LARGEST", 30)
+    settings = Remix(metric="jaccard")
+    assert len(remix.cluster(blobs(30, 3, 0), settings)) == 30
+    with pytest.raises(ValueError, match="a video has 31 images.* at most 30 .* remix.metric to euclidean"):
+        remix.cluster(blobs(31, 3, 0), settings)
+    assert len(remix.cluster(blobs(31, 3, 0), Remix())) == 31
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "jaccard"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_clustering_takes_as_many_threads_as_torch(monkeypatch, metric, threads):
+    pools, fit, seen = ThreadpoolController().select(user_api="blas"), DBSCAN.fit, []
+
+    def watched(self, x):
+        seen.append({pool["num_threads"] for pool in pools.info()})
+        return fit(self, x)
+
+    monkeypatch.setattr(DBSCAN, "fit", watched)
+    features, settings = blobs(300, 9, 0, dim=20), Remix(metric=metric, eps=0.6)
+    expected = remix.cluster(features, settings).tolist()
+    with pools.limit(limits=2):
+        torch.set_num_threads(threads)
+        try:
+            found = remix.cluster(features, settings).tolist()
+        finally:
+            torch.set_num_threads(1)
+        after = {pool["num_threads"] for pool in pools.info()}
+    assert seen[1] == {threads} and after == {2} and found == expected and max(found) > 1
 
 
 def test_single_precision_clusters_alike():
@@ -204,6 +250,25 @@ def test_groups_and_chunks_do_not_change_labels(monkeypatch, largest):
         largest, len(calls)
     )
     assert largest != 10**6 or len(calls) < 9
+
+
+@pytest.mark.parametrize("least", [4, 256])
+def test_groups_grow_where_nothing_clusters(monkeypatch, least):
+    """Groups as long as what has been embedded asks for; where that is little, as many images as `LEAST`."""
+    monkeypatch.setattr(remix, "LEAST", least)
+    monkeypatch.setattr(remix, "EMBEDDED", 40)
+    videos = np.repeat(np.arange(1200), 2)
+    noise = from_columns("clips", Paths.of([f"s{i}.jpg" for i in videos]), np.arange(2400), videos=videos)
+    table, calls = concat([cameras_table(), noise]), []
+    config = configured(remix__min_samples=4, iterations=2)  # 8 labels wanted, and none found
+    remix.pseudo_labels(table, embedder(np.ones((len(table), 2)), 0, 10**6, calls), config, 0)
+    seen, expected = 0, []
+    while seen < 2400:
+        size = min(max(8 - seen, seen // 32, least), 40)
+        expected.append(2 * min(math.ceil(size / 2), (2400 - seen) // 2))  # whole videos
+        seen += expected[-1]
+    assert [len(rows) for rows in calls] == expected
+    assert least == 256 or max(expected) > 5 * min(expected)
 
 
 def test_features_may_arrive_in_any_order():

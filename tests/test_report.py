@@ -130,7 +130,7 @@ def test_bad_results_are_refused():
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=2, max_size=5))
 def test_tau_and_its_chance_are_those_of_the_definition(points):
     x, y = map(list, zip(*points, strict=True))
-    tau, p = report.agreement.kendall(x, y)
+    tau, p = report.order.kendall(x, y)
     if len(set(x)) == 1 or len(set(y)) == 1:
         assert (tau, p) == (None, None)
     else:
@@ -141,17 +141,17 @@ def test_tau_and_its_chance_are_those_of_the_definition(points):
 def test_many_rows_are_drawn_the_same_each_time_and_near_the_exact_chance():
     x = list(range(9))
     y = [0, 2, 1, 4, 3, 8, 5, 7, 6]
-    tau, p = report.agreement.kendall(x, y)
-    assert (tau, p) == report.agreement.kendall(x, y) and tau == pytest.approx(naive.tau_b(x, y), abs=1e-9)
+    tau, p = report.order.kendall(x, y)
+    assert (tau, p) == report.order.kendall(x, y) and tau == pytest.approx(naive.tau_b(x, y), abs=1e-9)
     rng = np.random.default_rng(5)
     other = np.mean([naive.tau_b(x, rng.permutation(y).tolist()) >= tau - 1e-9 for _ in range(3000)])
     assert p == pytest.approx(other, abs=0.004)
-    assert report.agreement.kendall(x, x)[1] == pytest.approx(1 / 10_001, abs=2e-4)
+    assert report.order.kendall(x, x)[1] == pytest.approx(1 / 10_001, abs=2e-4)
 
 
 def test_the_permutation_chance_of_equal_orders_is_one_over_all_orders():
-    assert report.agreement.kendall([1, 2, 3, 4], [5, 6, 7, 8]) == (1.0, 1 / 24)
-    assert report.agreement.kendall([1, 2, 3, 4], [8, 7, 6, 5]) == (-1.0, 1.0)
+    assert report.order.kendall([1, 2, 3, 4], [5, 6, 7, 8]) == (1.0, 1 / 24)
+    assert report.order.kendall([1, 2, 3, 4], [8, 7, 6, 5]) == (-1.0, 1.0)
 
 
 def test_the_same_seeds_are_compared_seed_by_seed():
@@ -259,6 +259,160 @@ def test_two_rows_and_ties_are_not_overclaimed():
 def test_three_rows_in_order_are_no_proof():
     text = said(table({"a": 1.0, "b": 2.0, "c": 3.0}), scored(a=[40.0, 40.1], b=[45.0, 45.2], c=[50.0, 50.1]))
     assert "as chance alone may make it" in text and "p = 0.17" in text
+
+
+# --- agreement within blocks ---------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from("ab")), min_size=2, max_size=6)
+)
+def test_tau_and_its_chance_within_groups_are_those_of_the_definition(points):
+    x, y, groups = map(list, zip(*points, strict=True))
+    tau, p = report.order.kendall(x, y, groups)
+    try:
+        wanted = naive.tau_within(x, y, groups)
+    except ZeroDivisionError:
+        assert (tau, p) == (None, None)
+        return
+    assert tau == pytest.approx(wanted, abs=1e-9)
+    assert p == pytest.approx(naive.order_chance_within(x, y, groups), abs=1e-9)
+
+
+def test_the_chance_of_a_perfect_order_within_three_blocks_of_three():
+    x, groups = [1, 2, 3] * 3, [*"aaabbbccc"]
+    assert report.order.kendall(x, x, groups) == (1.0, 1 / 216)
+    mixed = [2, 0, 1, 5, 3, 4, 8, 6, 7]  # rows of other groups in between change nothing
+    apart = [[values[i] for i in np.argsort(mixed)] for values in (x, groups)]
+    assert report.order.kendall(apart[0], apart[0], apart[1]) == (1.0, 1 / 216)
+    high = [1, 2, 3, 11, 12, 13, 21, 22, 23]  # which block is higher is not counted
+    assert report.order.kendall(x, high, groups) == report.order.kendall(x, [-30 + v for v in x], groups)
+
+
+def test_large_blocks_are_drawn_within_themselves():
+    groups = ["a"] * 6 + ["b"] * 5  # 86,400 orders
+    tau, p = report.order.kendall(range(11), [1, 0, 2, 3, 5, 4, 6, 7, 8, 10, 9], groups)
+    assert (tau, p) == report.order.kendall(range(11), [1, 0, 2, 3, 5, 4, 6, 7, 8, 10, 9], groups)
+    assert tau == pytest.approx((25 - 2 * 3) / 25) and 1 / 10_001 <= p < 0.01
+    assert report.order.kendall(range(11), range(11), groups)[1] <= 3 / 10_001
+
+
+def blocked(*names: str, **groups: str) -> PaperTable:
+    """Rows of rising printed numbers; a block is a letter, and a row's group is its block's."""
+    rows = tuple(
+        Row(name=name, printed={"mAP": 50.0 + i}, group=groups[name[0]]) for i, name in enumerate(names)
+    )
+    return table({}, rows=rows)
+
+
+TWO = blocked("a1", "a2", "a3", "b1", "b2", "b3", a="first", b="second")
+
+
+def stepped(*means: float, noise=(-0.1, 0.0, 0.1)) -> dict[str, list]:
+    names = [row.name for row in TWO.rows]
+    return scored(**{n: [m + e for e in noise] for n, m in zip(names, means, strict=True)})
+
+
+def test_only_rows_of_one_group_are_compared():
+    found = report.agreement.agreement(TWO, "mini", stepped(60, 61, 64, 40, 41, 42))
+    assert (found.tau, found.p) == (1.0, 1 / 36) and found.kept == 2
+    assert (found.spread.best, found.spread.worst) == ("a3", "a1")
+    assert found.spread.difference == pytest.approx(4.0) and found.spread.clear
+    text = report.agreement.sentence(found, TWO)
+    assert text.startswith(
+        "The order within blocks of rows is the paper's (Kendall's tau 1.00 over 6 rows in 2 blocks, p = "
+        "0.028), the paper's best row is best here too in all 2 blocks, and “a3” leads “a1” by 4.0 points"
+    )
+
+
+@pytest.mark.parametrize(
+    "found, words",
+    [
+        (stepped(64, 61, 60, 42, 41, 40), "The order here within blocks of rows contradicts the paper's"),
+        (stepped(64, 61, 60, 42, 41, 40), "(Kendall's tau -1.00 over 6 rows in 2 blocks)"),
+        (stepped(60, 61, 64, 42, 41, 40), "the paper's best row is best here in 1 of 2 blocks"),
+        (stepped(60, 60, 60, 40, 40, 40), "from 3 seeds: all rows of a block score the same here."),
+        (
+            scored(a1=[50, 52.1], a2=[52, 50], b1=[40, 43], b2=[42, 41.2]),
+            "the rows of each block lie within 0.1 points of mAP",
+        ),
+        (stepped(60, 61, 64, 40, 41, 42, noise=(0,)), "and the rows of the widest block span 4.0 points"),
+        (scored(a1=[1.0], b1=[2.0]), "Nothing to compare yet: no two rows of one block have a number"),
+        (scored(a1=[1.0], a2=[2.0], b2=[3.0]), "from the order of only 2 of the 6 rows that the paper"),
+    ],
+)
+def test_the_sentence_says_what_was_compared(found, words):
+    assert words in said(TWO, found)
+
+
+def test_rows_of_other_profiles_and_rows_apart_are_shown_only():
+    of = blocked("a1", "a2", "b1", "b2", "c1", a="scope @worlds", b="scope @real", c="-")
+    found = scored(a1=[1.0], a2=[2.0], b1=[3.0], b2=[1.0], c1=[9.0])
+    seen = {name: report.agreement.agreement(of, name, found) for name in ("mini", "gpu")}
+    assert all(each.rows == ("a1", "a2") and each.tau == 1 and each.expected == 2 for each in seen.values())
+    real = [run_ | {"scores": {"market1501": run_["scores"]["plaza"]}} for run_ in sum(found.values(), [])]
+    found = {name: [one] for name, one in zip(found, real, strict=True)}
+    paper = report.agreement.agreement(of, "paper", found)
+    assert (paper.rows, paper.tau, paper.expected) == (("b1", "b2"), -1.0, 2)
+    for name in ("a1", "b1", "c1"):
+        assert name in report.text.markdown(of, "mini", {})
+
+
+def test_several_blocks_are_no_better_chance_to_look_clear():
+    rng = np.random.default_rng(1)
+    names = [f"{block}{i}" for block in "abc" for i in range(3)]
+    of, clear = blocked(*names, a="a", b="b", c="c"), 0
+    for _ in range(60):
+        found = scored(**{n: list(50 + 20 * (n[0] == "b") + rng.normal(size=3)) for n in names})
+        clear += bool(report.agreement.agreement(of, "mini", found).spread.clear)
+    assert clear <= 8  # 5 % of 60 are 3
+
+
+# --- rows that cannot run ------------------------------------------------------------------------------
+
+
+WHY = {"longer": "nobody knows\nthe true identities"}
+
+
+def test_what_cannot_run_is_said_with_its_reason(tmp_path):
+    from matplotlib.text import Text
+
+    note = "Not run (nobody knows the true identities): longer."
+    text = plain(report.text.markdown(MIXED, "mini", FOUND, absent=WHY))
+    assert f"- {note}" in text and "Not run" not in report.text.markdown(MIXED, "mini", FOUND)
+    section = report.page.section(MIXED, "mini", FOUND, absent=WHY)
+    assert section.notes[-1] == note
+    assert note in Seen.of(report.page.page([section], tmp_path / "r.html").read_text()).text
+    lines = csv.DictReader(io.StringIO(report.text.table_csv(MIXED, "mini", FOUND, absent=WHY), newline=""))
+    status = {line["row"]: line["status"] for line in lines}
+    assert status["longer"] == "not run: nobody knows the true identities" and status["hard"] == "ran"
+    figure = report.picture.picture(MIXED, "mini", FOUND, absent=WHY)
+    assert note in " ".join(text.get_text().replace("\n", " ") for text in figure.findobj(Text))
+    two = WHY | {"truth": "nobody knows\nthe true identities"}
+    few = {name: each for name, each in FOUND.items() if name != "truth"}
+    assert [*report.text.reasons(two)] == [note.replace("longer.", "longer, truth.")]
+    assert [*report.text.notes(MIXED, few, two)][-1].endswith("longer, truth.")
+
+
+@pytest.mark.parametrize("show", [report.text.markdown, report.text.table_csv, report.picture.picture])
+def test_a_row_cannot_both_run_and_be_absent(show):
+    with pytest.raises(ValueError, match="table8 has no row 'else' to be absent; it has hard, soft"):
+        show(MIXED, "mini", FOUND, absent={"else": "x"})
+    with pytest.raises(ValueError, match="row 'hard': it has results and cannot run"):
+        show(MIXED, "mini", FOUND, absent={"hard": "x"})
+
+
+def test_what_the_deviation_is_of_stands_below_pretrained_tables():
+    shared = "Seeds share one pre-trained start and one drawing of the worlds: ± is of batches and"
+    assert shared in report.text.basis(MIXED, "mini") and shared not in report.text.basis(MIXED, "paper")
+    assert shared not in report.text.basis(replace(MIXED, start="scratch"), "mini")
+
+
+@pytest.mark.parametrize("printed, unit, text", [(149.0, "ms", "149"), (6.5, "h", "6.5"), (6.0, "%", "6.00")])
+def test_the_papers_measurements_keep_the_papers_digits(printed, unit, text):
+    column = Column(title="x", key="x", read=lambda row, result: None, unit=unit, digits=2)
+    assert report.cells.Cell(row=MIXED.rows[0], column=column, printed=printed).paper == text
 
 
 # --- text ---------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dynamix import data
 from dynamix.config import PROFILES, Config, change, identity, profile
 from dynamix.experiments.printed import printed
 from dynamix.experiments.protocols import protocol
+from dynamix.experiments.report import agreement
 from dynamix.experiments.tables import TABLES, changes_of, row, table
 from dynamix.experiments.tables.kinds import Column, PaperTable, Row, Setting
 from dynamix.experiments.tables.shared import REAL, short
@@ -361,6 +362,59 @@ class TestData:
         one = row(of, "DynaMix to CUHK03-NP")
         shown = [c.read(one, {"scores": {"hall": {"rank1": 0.5, "mAP": 0.25}}}) for c in of.columns]
         assert shown == [50.0, 25.0, *[None] * 6]
+
+
+class TestGroups:
+    """Whose order is compared with whose."""
+
+    def found(self, of: PaperTable, profile_name: str):
+        """Every row that runs, ours as the paper's numbers."""
+        results = {}
+        for each in of.rows:
+            held = each.data or of.data
+            names = (held.real if profile_name == "paper" else held.worlds).targets
+            number = next((v for key, v in each.printed.items() if key.endswith("mAP")), 50.0) / 100
+            scores = {name: {"rank1": number, "mAP": number} for name in names}
+            results |= {} if each.kind == "printed" else {each.name: [{"seed": 0, "scores": scores}]}
+        return agreement.agreement(of, profile_name, results)
+
+    @pytest.mark.parametrize(("name", "scope"), [("mini", "video"), ("gpu", "video"), ("paper", "global")])
+    def test_of_table_10_are_the_thresholds_in_the_profiles_scope(self, name, scope):
+        seen = self.found(table("table10"), name)
+        assert profile(name).rm.scope == scope
+        assert seen.rows == tuple(
+            f"tau_{what} {scope}"
+            for what in ("remove=.3", "remove=.4", "remove=.5", "merge=.7", "merge=.8", "merge=.9")
+        )
+        assert len(seen.blocks) == 2 and (seen.tau, seen.p) == (1.0, 1 / 36)
+
+    def test_of_comparisons_are_the_training_sets(self):
+        seen = self.found(table("table2a"), "mini")
+        sets = ("MSMT17", "MSMT17-merged", "RandPerson")
+        assert seen.rows == tuple(f"{method}, {train}" for train in sets for method in ("ReMix", "DynaMix"))
+        assert seen.groups == tuple(train for train in sets for _ in range(2))
+        seen = self.found(table("remix.table6c"), "mini")
+        assert seen.groups == tuple(train for train in sets for _ in range(2))
+        assert all(name.startswith("ReMix") for name in seen.rows) and len(seen.blocks) == 3
+
+    def test_of_other_tables_are_all_rows(self):
+        grouped = {of.name for of in TABLES.values() for each in of.rows if each.group}
+        assert grouped == {"table10", "table2a", "remix.table6c"}
+
+
+class TestRemixLabels:
+    def test_given_ones_are_those_of_a_dataset_that_has_them(self):
+        for of in TABLES.values():
+            for each in of.rows:
+                if (
+                    "given" in (of.base | dict(each.changes)).get("remix__labels", "")
+                    and each.kind != "bound"
+                ):
+                    assert (each.data or of.data).real.single == ("luperson_nl",), (of.name, each.name)
+
+    def test_neighbors_fit_the_videos_of_the_data(self):
+        found = {name: config("remix.table8", "jaccard eps=.55", name).remix.k1 for name in PROFILES}
+        assert found == {"tiny": 10, "mini": 10, "gpu": 10, "paper": 30}
 
 
 class TestColumns:

@@ -6,7 +6,7 @@ single-camera negatives is all that Data Sampling can change for a multi-camera 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dynamix import checkpoint
+from dynamix.experiments import records
 from dynamix.experiments.pictures.dynamix_figures import pairs_of
 from dynamix.experiments.pictures.scene import Scene, scene
 from dynamix.experiments.spec import Spec
@@ -58,7 +59,7 @@ def contribution(scene: Scene, mode: str, tau: float | None = None) -> Contribut
     """What single-camera negatives contribute in the scene's epoch under a `dsm.mode`."""
     tau = scene.config.ins.tau_multi if tau is None else tau
     labels, single = torch.from_numpy(scene.refreshed.labels), torch.from_numpy(scene.table.videos >= 0)
-    edges, size = torch.tensor(EDGES[1:-1]), scene.config.batch
+    edges, size = torch.tensor(EDGES[1:-1], dtype=scene.features.dtype), scene.config.batch
     total, own, mass = [], [], torch.zeros(len(EDGES) - 1, dtype=torch.float64)
     for batch in scene.batches(mode):
         rows = torch.tensor(batch)
@@ -102,11 +103,21 @@ def lines(found: Iterable[Contribution]) -> list[str]:
     return out
 
 
-def main(run: Annotated[Path, tyro.conf.Positional], modes: tuple[str, ...] = MODES) -> None:
-    """Print the contributions in the next epoch of the run in folder `run`."""
-    config = checkpoint.load(run, ("epoch.",)).config
-    found = scene(run, Spec(name="DynaMix", config=config).roots())
-    print("\n".join(lines(contribution(found, mode) for mode in modes)))
+def main(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    modes: tuple[str, ...] = MODES,
+    record: Path | None = None,
+) -> None:
+    """Print the contributions in the next epoch of some folders' runs; keep them in the file `record`."""
+    kept = []
+    for run in runs:
+        config = checkpoint.load(run, ("epoch.",)).config
+        shown = scene(run, Spec(name="DynaMix", config=config).roots())
+        found = [contribution(shown, mode) for mode in modes]
+        print(f"{run.name}, seed {config.seed}", *lines(found), sep="\n")
+        kept += [asdict(each) | {"run": run.name, "seed": config.seed} for each in found]
+    if record is not None:
+        records.write(record, {"rows": kept, "edges": EDGES, "provenance": records.provenance()})
 
 
 if __name__ == "__main__":

@@ -50,6 +50,10 @@ class Ledger:
         """What has still to run."""
         return [entry for entry in self.entries.values() if entry.asked and entry.result is None]
 
+    def why(self, table: str) -> dict[str, str]:
+        """Rows of a table that cannot run here, and why."""
+        return {row: why for (name, row), why in self.absent.items() if name == table}
+
     def lines(self, jobs: int | None = None) -> Iterator[str]:
         """For `--plan`: every missing run, then the sums."""
         missing, rates = self.missing, _Rates(self.entries.values())

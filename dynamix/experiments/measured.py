@@ -16,7 +16,7 @@ from dynamix.data.table import Table
 from dynamix.experiments import datasets, records
 from dynamix.experiments.tables.kinds import PaperTable, Row, Setting
 
-Measured = dict[str, dict[str, float]]  # row name -> column title -> number
+Measured = dict[str, dict[str, float | int]]  # row name -> column title -> number
 RESULTS = Path("figures/results")
 QUERIES, GALLERY = 3_368, 15_913  # of Market-1501
 DIMENSIONS = (768, 2048)
@@ -56,23 +56,29 @@ def _setting(row: Row, real: bool) -> Setting | None:
     return row.data.real if real else row.data.worlds
 
 
-def _counts(setting: Setting, profile_name: str, folder: Path | None) -> dict[str, float]:
+def _counts(setting: Setting, profile_name: str, folder: Path | None) -> dict[str, float | int]:
     (part,) = datasets.parts((*setting.sources, *setting.single))
     root = datasets.roots_of([part.name], folder, profile(profile_name))[part.name]
     splits = data.dataset(part.name).splits
-    held = {
+    held: dict[str, Table] = {
         split: data.load(part.name, root, split) for split in ("train", "query", "gallery") if split in splits
     }
     everything = list(held.values())
-    merged = part.split == "all" and len(held) == 3
-    counts: dict[str, float] = {"images": sum(map(len, everything)), "train_images": len(held["train"])}
-    if merged:
-        counts["train_images"] = counts["images"]
+    counts: dict[str, float | int] = {"images": sum(map(len, everything)), "train_images": len(held["train"])}
+    if part.split == "all" and len(held) == 3:  # trained on, but for distractors
+        counts["train_images"] = len(data.load(part.name, root, "all"))
     else:
         counts |= {f"{split}_images": len(held[split]) for split in ("query", "gallery") if split in held}
-    pids = np.unique(np.concatenate([each.pids for each in everything]))
-    counts["pids"] = counts["ids"] = int((pids > 0).sum() if len(held) == 3 else len(pids))
+    counts["pids"] = counts["ids"] = _people(held)
     return counts | {"scenes": _scenes(everything)}
+
+
+def _people(held: dict[str, Table]) -> int:
+    """Those to train on and those to test on, who are others even where both are numbered from 0."""
+    tested = set().union(*(held[split].pids.tolist() for split in ("query", "gallery") if split in held))
+    if "query" in held and not (held["query"].pids == 0).any():
+        tested.discard(0)  # Market-1501's distractors: nobody asks for them
+    return len(np.unique(held["train"].pids)) + len(tested)
 
 
 def _scenes(tables: list[Table]) -> int:

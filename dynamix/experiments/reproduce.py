@@ -135,10 +135,11 @@ def write_tables(
         found: Found | Measured = found_of(table, made, failed)
         if table.measured:
             found = measured.read(table, made.profile, folder, results)
-        stem = out / f"{name}.{made.profile}"
-        stem.with_name(f"{stem.name}.md").write_text(text.markdown(table, made.profile, found))
-        stem.with_name(f"{stem.name}.csv").write_text(text.table_csv(table, made.profile, found))
-        yield plots.save(picture.picture(table, made.profile, found), stem.with_name(f"{stem.name}.png"))
+        shown, why = (table, made.profile, found), made.why(name)
+        stem = f"{name}.{made.profile}"
+        (out / f"{stem}.md").write_text(text.markdown(*shown, absent=why))
+        (out / f"{stem}.csv").write_text(text.table_csv(*shown, absent=why))
+        yield plots.save(picture.picture(*shown, absent=why), out / f"{stem}.png")
 
 
 def reproduce(request: Request, *, plan: bool = False) -> None:
@@ -223,5 +224,6 @@ def report_page(request: Request, out: Path) -> Path:
         if table.measured:
             found = measured.read(table, made.profile, request.folder, request.results.parent)
         drawn = request.out / f"{name}.{made.profile}.png"
-        sections.append(page.section(table, made.profile, found, [drawn] if drawn.exists() else []))
+        figure = [drawn] if drawn.exists() else []
+        sections.append(page.section(table, made.profile, found, figure, absent=made.why(name)))
     return page.page(sections, out)

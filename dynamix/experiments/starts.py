@@ -59,10 +59,16 @@ def make(
 ) -> Path:
     """The weights, pre-trained on the videos world now if there are none; goes on where it was stopped.
 
-    `out` is a folder that gets a copy; `fresh` trains although they are there.
+    `out` is a folder that gets a copy; `fresh` trains from nothing although they are there. Of processes that
+    ask at once, one trains and the others wait. Raises ValueError for the profile "paper".
     """
+    if config.profile == "paper":
+        raise ValueError(
+            'profile "paper" cannot start from the embedded benchmark: name a file of weights pre-trained on '
+            "person images (--weights)"
+        )
     found = None if fresh else existing(config, cache)
-    found = found or _trained(config, cache, progress)
+    found = found or _by_one(config, cache, fresh, progress)
     if out is None:
         return found
     out.mkdir(parents=True, exist_ok=True)
@@ -71,10 +77,23 @@ def make(
     return out / found.name
 
 
-def _trained(config: Config, cache: Path | None, progress: bool) -> Path:
-    alone, folder = _alone(config), _cache(cache)
+def _by_one(config: Config, cache: Path | None, fresh: bool, progress: bool) -> Path:
+    folder, stem = _cache(cache), name(config).removesuffix(".safetensors")
+    with worlds.lock(folder / f".{stem}.lock") as alone:
+        found = None if fresh else existing(config, cache)
+        if found:  # another process was faster
+            return found
+        # Without locks every process trains in a folder of its own: slower, never broken.
+        home = folder / (stem if alone else f"{stem}.{os.getpid()}")
+        if fresh:
+            shutil.rmtree(home, ignore_errors=True)
+        return _trained(config, home, folder / name(config), progress)
+
+
+def _trained(config: Config, home: Path, final: Path, progress: bool) -> Path:
+    """Train in folder `home`, or go on there; then `final` appears at once and `home` is gone."""
+    alone = _alone(config)
     videos = worlds.build(alone.mannequins, worlds=("videos",), progress=progress)["videos"]
-    home = folder / name(config).removesuffix(".safetensors")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     records = moco.pretrain(alone, data.load("videos", videos), home, device=device)
     title = f"pre-training {alone.encoder.name}"
@@ -83,11 +102,11 @@ def _trained(config: Config, cache: Path | None, progress: bool) -> Path:
         for record in records:
             bar.update(record.epoch + 1 - bar.n)
             bar.set_postfix_str(f"loss {record.loss:.3f}", refresh=False)
-    temporary = folder / f"{name(config)}.{os.getpid()}.tmp"
+    temporary = final.with_name(f"{final.name}.{os.getpid()}.tmp")
     shutil.copyfile(home / moco.WEIGHTS, temporary)
-    os.replace(temporary, folder / name(config))
+    os.replace(temporary, final)
     shutil.rmtree(home)
-    return folder / name(config)
+    return final
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ No label outlives its epoch: there is nothing to refine, no memory, no queue. Dy
 the same epoch with the dataset's own labels in place of the clusters (`remix.labels = "given"`).
 """
 
+import contextlib
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 from sklearn.cluster import DBSCAN
+from threadpoolctl import ThreadpoolController
 
 from dynamix import distributed
 from dynamix.centroids import CentroidsMemory
@@ -25,6 +28,8 @@ from dynamix.sampling import MixedBatches
 VIDEOS = 0x4E31  # keeps this module's random stream apart from the sampler's and the views'
 EMBEDDED = 16_384  # images embedded at most before their videos are clustered
 LEAST = 256  # and at least: one video at a time would leave an encoder idle
+SHARE = 32  # or this part of those embedded so far: most of what is still to come may be noise
+LARGEST = 4_000  # images of one video between which all Jaccard distances are held at once
 NOISE = -1  # DBSCAN's label of an image that belongs to no cluster
 
 
@@ -103,7 +108,8 @@ def _videos(
     while at < len(order):
         seen = images[at - 1] if at else 0
         # As many videos as the epoch may still need, were every image of theirs to get a label.
-        end = int(np.searchsorted(images, seen + min(max(wanted - seen, LEAST), EMBEDDED))) + 1
+        size = min(max(wanted - seen, seen // SHARE, LEAST), EMBEDDED)
+        end = int(np.searchsorted(images, seen + size)) + 1
         group = order[at : min(end, len(order))]
         drawn = np.concatenate([rows[first[video] : last[video]] for video in group])
         drawn, features = _embedded(embed, drawn)
@@ -128,14 +134,29 @@ def _embedded(
 
 
 def cluster(features: Float[np.ndarray, "n D"], remix: Remix) -> Int[np.ndarray, " n"]:
-    """DBSCAN on the unit features of one video (Sec. 3.3): clusters from 0, -1 for noise."""
+    """DBSCAN on the unit features of one video (Sec. 3.3): clusters from 0, -1 for noise.
+
+    Raises ValueError on a video too large for the metric "jaccard".
+    """
     if len(features) < remix.min_samples:
         return np.full(len(features), NOISE)
-    if remix.metric == "jaccard":
-        scan = DBSCAN(eps=remix.eps, min_samples=remix.min_samples, metric="precomputed")
-        return scan.fit(jaccard_distances(features, remix.k1, remix.k2)).labels_.astype(np.int64)
-    scan = DBSCAN(eps=remix.eps, min_samples=remix.min_samples, metric=remix.metric)
-    return scan.fit(features).labels_.astype(np.int64)
+    jaccard = remix.metric == "jaccard"
+    scan = DBSCAN(
+        eps=remix.eps, min_samples=remix.min_samples, metric="precomputed" if jaccard else remix.metric
+    )
+    with _threads_of_torch():
+        compared = jaccard_distances(features, remix.k1, remix.k2) if jaccard else features
+        return scan.fit(compared).labels_.astype(np.int64)
+
+
+def _threads_of_torch() -> contextlib.AbstractContextManager[object]:
+    """One thread for NumPy and scikit-learn where torch has one: runs side by side share the cores."""
+    return _pools().limit(limits=1) if torch.get_num_threads() == 1 else contextlib.nullcontext()
+
+
+@functools.cache
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController()  # looks through all loaded libraries: once, not for every video
 
 
 def jaccard_distances(
@@ -143,9 +164,15 @@ def jaccard_distances(
 ) -> Float[np.ndarray, "n n"]:
     """k-reciprocal Jaccard distance of unit features (Zhong et al. 2017, Eqs. 3-10), in [0, 1].
 
-    Two images are close when they are among each other's `k1` nearest, and so are their neighbors.
+    Two images are close when they are among each other's `k1` nearest, and so are their neighbors. Memory
+    O(n^2). Raises ValueError on more than 4,000 images.
     """
     count = len(features)
+    if count > LARGEST:
+        raise ValueError(
+            f"a video has {count:,} images, remix.metric jaccard compares at most {LARGEST:,} with one "
+            "another: set remix.metric to euclidean or cosine"
+        )
     distances = np.clip(2 - 2 * features.astype(np.float64) @ features.T.astype(np.float64), 0, None)
     np.fill_diagonal(distances, -1.0)  # nothing is nearer to an image than itself
     order = np.argsort(distances, axis=1, kind="stable")
@@ -158,7 +185,11 @@ def jaccard_distances(
     weights = np.where(expanded, np.exp(-distances), 0.0)
     weights /= weights.sum(1, keepdims=True)
     if k2 > 1:
-        weights = weights[order[:, :k2]].mean(1)
+        # Summed one neighbor after the other: all at once they would be k2 such matrices.
+        mean = np.zeros_like(weights)
+        for near in order.T[:k2]:
+            mean += weights[near]
+        weights = mean / min(k2, count)
     # Rows sum to 1, so that the sum of smaller entries is 1 - L1 / 2, that of larger ones 1 + L1 / 2.
     gap = cdist(weights, weights, "cityblock") / 2
     return 2 * gap / (1 + gap)

@@ -100,7 +100,7 @@ def _cached(name: str, config: Mannequins, cache: Path, progress: bool, device: 
     if (final / TRUTH).is_file():
         return final
     home.mkdir(parents=True, exist_ok=True)
-    with _lock(home / ".lock") as alone:
+    with lock(home / ".lock") as alone:
         if (final / TRUTH).is_file():  # another process was faster
             return final
         if alone:  # whatever lies here was left by a killed process
@@ -112,7 +112,7 @@ def _cached(name: str, config: Mannequins, cache: Path, progress: bool, device: 
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[bool]:
+def lock(path: Path) -> Iterator[bool]:
     """Wait for the exclusive lock; False where the system has none (then the first rename wins)."""
     with open(path, "a") as file:
         try:

@@ -4,7 +4,7 @@ report.text.markdown(table, "mini", found)
 report.page.page([report.page.section(table, "mini", found, figures)], Path("report.html"))
 """
 
-from dynamix.experiments.report import agreement, cells, page, picture, text
-from dynamix.experiments.report.cells import Failure, Found, Measured
+from dynamix.experiments.report import agreement, cells, order, page, picture, text
+from dynamix.experiments.report.cells import Absent, Failure, Found, Measured
 
-__all__ = ["Failure", "Found", "Measured", "agreement", "cells", "page", "picture", "text"]
+__all__ = ["Absent", "Failure", "Found", "Measured", "agreement", "cells", "order", "page", "picture", "text"]

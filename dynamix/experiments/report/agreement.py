@@ -1,38 +1,18 @@
-"""How far our order of a table's rows agrees with the paper's, and one honest sentence about it."""
+"""How far our order of a table's rows agrees with the paper's, and one honest sentence about it.
 
-import itertools
-import math
+Rows are compared within blocks: those of one `Row.group`, where nothing but what the table varies differs.
+"merging @real" is the group "merging" in the paper profile alone, "merging @worlds" in all others: of numbers
+that stand in two rows, the profile's own counts. A row of group "-" is shown and not compared.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from dynamix.experiments.report.cells import Cell, Found, Measured, cells, ranked
-from dynamix.experiments.tables.kinds import Column, PaperTable
-
-EXACT_UP_TO, DRAWS = 8, 10_000  # rows; random permutations beyond
-LEVEL = 0.05
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spread:
-    """Best against worst of our rows, and what the seeds alone do."""
-
-    best: str
-    worst: str
-    difference: float  # of their means
-    std: float | None  # of seeds within a row, pooled over the rows; None: one seed each
-    error: float | None  # standard error of the difference, seed by seed where all rows have the same seeds
-    paired: bool
-    chance: float | None  # that rows without any difference span as much (Tukey's studentized range)
-
-    @property
-    def clear(self) -> bool | None:
-        """More than two standard errors, and than the best of so many equal rows would; None: unknown."""
-        if self.error is None or self.chance is None:
-            return None
-        return self.difference > 2 * self.error and self.chance <= LEVEL
+from dynamix.experiments.report.order import blocks_of, kendall
+from dynamix.experiments.report.spread import LEVEL, Spread, spread_of
+from dynamix.experiments.tables.kinds import Column, PaperTable, Row
+from dynamix.experiments.tables.shared import APART
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,26 +24,42 @@ class Agreement:
     paper: tuple[float, ...]
     ours: tuple[float, ...]  # means over seeds
     expected: int  # rows that the paper prints and that could be run
+    groups: tuple[str, ...]
+    alone: int = 0  # rows with both numbers and no other of their group to be compared with
     seeds: tuple[int, int]  # fewest and most of a row; (0, 0): measured without seeds
-    tau: float | None = None  # Kendall's tau-b; None where one side is all ties
+    tau: float | None = None  # Kendall's tau-b within the blocks; None where one side is all ties
     p: float | None = None  # one-sided: how often a random order agrees as much
     spread: Spread | None = None
 
     @property
+    def blocks(self) -> list[list[int]]:
+        """Places in `rows` of the rows of each group."""
+        return blocks_of(self.groups)
+
+    @property
     def paper_best(self) -> tuple[str, ...]:
-        """The paper's highest rows."""
+        """The paper's highest rows; of one block."""
         return self._highest(self.paper)
 
     @property
     def our_best(self) -> tuple[str, ...]:
-        """Our highest rows."""
+        """Our highest rows; of one block."""
         return self._highest(self.ours)
 
     @property
     def rank_here(self) -> int:
         """Where the paper's highest row stands with us, from 1; of several the one that stands highest."""
-        best = max(self.ours[self.rows.index(name)] for name in self.paper_best)
-        return 1 + sum(value > best for value in self.ours)
+        return self._rank(range(len(self.rows)))
+
+    @property
+    def kept(self) -> int:
+        """Blocks in which the paper's highest row is ours too."""
+        return sum(self._rank(block) == 1 for block in self.blocks)
+
+    def _rank(self, block: Sequence[int]) -> int:
+        high = max(self.paper[i] for i in block)
+        best = max(self.ours[i] for i in block if self.paper[i] == high)
+        return 1 + sum(self.ours[i] > best for i in block)
 
     def _highest(self, values: tuple[float, ...]) -> tuple[str, ...]:
         return tuple(
@@ -72,115 +68,52 @@ class Agreement:
 
 
 def agreement(table: PaperTable, profile: str, found: Found | Measured) -> Agreement | None:
-    """The agreement of the order under `ranked_by`; None where the table is not ranked."""
+    """The agreement of the order under `ranked_by`, within groups; None where the table is not ranked."""
     if not table.ranked_by:
         return None
     column = ranked(table)
     at = table.columns.index(column)
-    printed = [row[at] for _, row in cells(table, found) if row[at].printed is not None]
-    both = [each for each in printed if each.values]
+    compared = [across[at] for row, across in cells(table, found) if _compared(row, profile)]
+    printed = [each for each in compared if each.printed is not None]
+    ran = [each for each in printed if each.values]
+    both = _with_others(ran)
+    groups = tuple(each.row.group for each in both)
     paper = tuple(each.printed for each in both if each.printed is not None)
     ours = tuple(each.mean for each in both if each.mean is not None)
     counts = [len(each.seeds) for each in both] or [0]
-    tau, p = kendall(paper, ours)
+    tau, p = kendall(paper, ours, groups)
     return Agreement(
         column=column,
         rows=tuple(each.row.name for each in both),
         paper=paper,
         ours=ours,
         expected=sum(each.row.kind != "printed" for each in printed),
+        groups=groups,
+        alone=len(ran) - len(both),
         seeds=(min(counts), max(counts)),
         tau=tau,
         p=p,
-        spread=_spread(both) if len(both) > 1 else None,
+        spread=spread_of(both) if len(both) > 1 else None,
     )
 
 
-def kendall(x: Sequence[float | int], y: Sequence[float | int]) -> tuple[float | None, float | None]:
-    """Kendall's tau-b and the share of permutations of `y` that agree with `x` at least as much.
-
-    All permutations up to 8 rows, else 10,000 drawn from a fixed seed, the observed order among them.
-    """
-    from scipy.stats import kendalltau
-
-    if len(x) < 2 or len(set(x)) == 1 or len(set(y)) == 1:
-        return None, None
-    tau = float(kendalltau(x, y, variant="b").statistic)
-    n, signs_x, signs_y = len(x), _signs(x), _signs(y)
-    orders, drawn = _orders(n)
-    # Ties stay as many in every order, so that concordant minus discordant pairs decide alone.
-    score = np.zeros(len(orders), np.int64)
-    for i, j in itertools.combinations(range(n), 2):
-        score += signs_x[i, j] * signs_y[orders[:, i], orders[:, j]]
-    observed = int((np.triu(signs_x * signs_y, 1)).sum())
-    as_much = int((score >= observed).sum())
-    return tau, (as_much + drawn) / (len(orders) + drawn)
+def _compared(row: Row, profile: str) -> bool:
+    where = row.group.partition("@")[2]
+    return row.group != APART and where in ("", "real" if profile == "paper" else "worlds")
 
 
-def _orders(n: int) -> tuple[np.ndarray, int]:
-    """Permutations of n rows, and 1 where they are drawn, so that the observed order has to be added."""
-    if n <= EXACT_UP_TO:
-        return np.array(list(itertools.permutations(range(n)))), 0
-    return np.random.default_rng(0).permuted(np.tile(np.arange(n), (DRAWS, 1)), axis=1), 1
-
-
-def _signs(values: Sequence[float | int]) -> np.ndarray:
-    array = np.asarray(values, float)
-    return np.sign(array[:, None] - array[None, :]).astype(np.int64)
-
-
-def _spread(rows: Sequence[Cell]) -> Spread:
-    means = [sum(each.values) / len(each.values) for each in rows]
-    best, worst = rows[int(np.argmax(means))], rows[int(np.argmin(means))]
-    difference = max(means) - min(means)
-    paired = len({each.seeds for each in rows}) == 1 and len(rows[0].seeds) > 1
-    std, degrees = _pooled(rows)
-    found: dict[str, Any] = {"best": best.row.name, "worst": worst.row.name, "difference": difference}
-    found |= {"std": std, "paired": paired}
-    if std is None:
-        return Spread(**found, error=None, chance=None)
-    share = math.sqrt(1 / len(best.values) + 1 / len(worst.values))
-    error, residual = std * share, std
-    if paired:
-        residual, degrees = _residual(np.array([each.values for each in rows]))
-        apart = np.subtract(best.values, worst.values)
-        error = float(apart.std(ddof=1)) / math.sqrt(len(apart))
-    chance = _range_chance(difference, residual * share, len(rows), degrees)
-    return Spread(**found, error=error, chance=chance)
-
-
-def _pooled(rows: Sequence[Cell]) -> tuple[float | None, int]:
-    """Standard deviation of the seeds within a row, over all rows, with its degrees of freedom."""
-    degrees = sum(len(each.values) - 1 for each in rows)
-    if not degrees:
-        return None, 0
-    squares = sum(float(np.var(each.values)) * len(each.values) for each in rows)
-    return math.sqrt(squares / degrees), degrees
-
-
-def _residual(values: np.ndarray) -> tuple[float, int]:
-    """Standard deviation of (rows, seeds) after a row's and a seed's own mean are taken out."""
-    left = values - values.mean(1, keepdims=True) - values.mean(0, keepdims=True) + values.mean()
-    degrees = (values.shape[0] - 1) * (values.shape[1] - 1)
-    return math.sqrt(float((left**2).sum()) / degrees), degrees
-
-
-def _range_chance(difference: float, error: float, rows: int, degrees: int) -> float:
-    """Chance that the largest difference of so many equal rows is as large (Tukey-Kramer).
-
-    Without it the best of thirty equal rows would beat the worst by two standard errors nearly always.
-    """
-    from scipy.stats import studentized_range
-
-    if difference == 0 or error == 0:
-        return float(difference == 0)
-    return float(studentized_range.sf(math.sqrt(2) * difference / error, rows, degrees))
+def _with_others(rows: Sequence[Cell]) -> Sequence[Cell]:
+    """Those with another row of their group; all of them where there is but one group."""
+    groups = [each.row.group for each in rows]
+    return [each for each in rows if len(set(groups)) == 1 or groups.count(each.row.group) > 1]
 
 
 def sentence(found: Agreement | None, table: PaperTable) -> str:
     """One sentence on whether the paper's order shows here, no stronger than the numbers; "" if unranked."""
     if found is None:
         return ""
+    if not found.rows and found.alone:
+        return "Nothing to compare yet: no two rows of one block have a number of the paper's and of ours."
     if not found.rows:
         return (
             f"Nothing to compare yet: of the {found.expected} rows that the paper prints none has a number."
@@ -193,7 +126,7 @@ def sentence(found: Agreement | None, table: PaperTable) -> str:
     if spread.clear is None:
         return (
             f"Cannot tell{_on(found)}, which says nothing about noise: {_order(found)}, {_place(found)}, "
-            f"and the rows span {_amount(found, spread.difference)}."
+            f"and {_rows(found)} span {_amount(found, spread.difference)}."
         )
     if not spread.clear:
         return _within_noise(found, spread)
@@ -219,8 +152,9 @@ def _few(found: Agreement) -> str:
 
 def _level(found: Agreement) -> str:
     """Which side does not order the rows."""
-    who = "here" if len(set(found.ours)) == 1 else "in the paper"
-    return f"the {len(found.rows)} rows score the same {who}"
+    level = all(len({found.ours[i] for i in block}) == 1 for block in found.blocks)
+    rows = f"the {len(found.rows)} rows" if len(found.blocks) == 1 else "all rows of a block"
+    return f"{rows} score the same {'here' if level else 'in the paper'}"
 
 
 def _weight(found: Agreement, spread: Spread) -> str:
@@ -235,7 +169,8 @@ def _weight(found: Agreement, spread: Spread) -> str:
 
 def _within_noise(found: Agreement, spread: Spread) -> str:
     std = spread.std or 0.0
-    within = f"all rows lie within {_amount(found, spread.difference)} ({_seeds(found)}{_paired(spread)})"
+    every = "all rows" if len(found.blocks) == 1 else "the rows of each block"
+    within = f"{every} lie within {_amount(found, spread.difference)} ({_seeds(found)}{_paired(spread)})"
     if spread.difference < std:
         within += f", less than the {_number(found, std)} that seeds alone differ by"
     else:
@@ -253,37 +188,53 @@ def _clear(found: Agreement, spread: Spread) -> str:
         f"would give (standard error {_number(found, spread.error or 0.0)}, {_seeds(found)}{_paired(spread)})"
     )
     if tau > 0:
-        joint = "but " if (p > LEVEL) != (found.rank_here > 1) else ""
-        who = "" if found.paper_best == (spread.best,) else f"{_called(spread.best)} "
+        several = len(found.blocks) > 1
+        joint = "but " if (p > LEVEL) != (found.kept < len(found.blocks)) else ""
+        who = f"{_called(spread.best)} " if several or found.paper_best != (spread.best,) else ""
         return f"{_capital(_order(found))}, {joint}{_place(found)}, and {who}{lead}."
     verdict = "contradicts the paper's" if tau < 0 else "has nothing of the paper's"
     return (
-        f"The order here {verdict} (Kendall's tau {tau:.2f} over {len(found.rows)} rows): {_place(found)}, "
-        f"and {_called(spread.best)} {lead}."
+        f"The order here{_within(found)} {verdict} (Kendall's tau {tau:.2f} over {_counted(found)}): "
+        f"{_place(found)}, and {_called(spread.best)} {lead}."
     )
 
 
 def _order(found: Agreement) -> str:
     tau, p = found.tau or 0.0, found.p if found.p is not None else 1.0
     if tau <= 0:
-        says = "the order does not follow the paper's"
+        says = "does not follow the paper's"
     elif p > LEVEL and tau > 0.999:
-        says = "the order is the paper's, as chance alone may make it"
+        says = "is the paper's, as chance alone may make it"
     elif p > LEVEL:
-        says = "the order leans towards the paper's no more than chance may"
+        says = "leans towards the paper's no more than chance may"
     elif tau > 0.999:
-        says = "the order is the paper's"
+        says = "is the paper's"
     else:
-        says = "the order mostly agrees with the paper's"
-    part = f"{len(found.rows)} rows"
-    if len(found.rows) < found.expected:
-        part = f"{len(found.rows)} of {found.expected} rows"
-    return f"{says} (Kendall's tau {tau:.2f} over {part}, p = {_p(p)})"
+        says = "mostly agrees with the paper's"
+    return f"the order{_within(found)} {says} (Kendall's tau {tau:.2f} over {_counted(found)}, p = {_p(p)})"
+
+
+def _counted(found: Agreement) -> str:
+    few = len(found.rows) < found.expected
+    part = f"{len(found.rows)} of {found.expected} rows" if few else f"{len(found.rows)} rows"
+    return part + (f" in {len(found.blocks)} blocks" if len(found.blocks) > 1 else "")
+
+
+def _within(found: Agreement) -> str:
+    return " within blocks of rows" if len(found.blocks) > 1 else ""
+
+
+def _rows(found: Agreement) -> str:
+    return "the rows" if len(found.blocks) == 1 else "the rows of the widest block"
 
 
 def _place(found: Agreement) -> str:
     """Where the paper's best row stands here."""
     high = "best" if found.column.unit == "%" else "highest"
+    if len(found.blocks) > 1:
+        every = found.kept == len(found.blocks)
+        share = f"too in all {len(found.blocks)}" if every else f"in {found.kept} of {len(found.blocks)}"
+        return f"the paper's {high} row is {high} here {share} blocks"
     one = f"the paper's {high} row, {_called(found.paper_best[0])},"
     if len(found.paper_best) > 1:
         one = f"of the paper's {high} rows, {' and '.join(map(_called, found.paper_best))}, one"

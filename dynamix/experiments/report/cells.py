@@ -28,6 +28,7 @@ class Failure:
 
 Found = Mapping[str, Sequence[Any]]  # row name -> results (dicts) and failures, one of each seed
 Measured = Mapping[str, Mapping[str, float | int]]  # row name -> column title -> number
+Absent = Mapping[str, str]  # row name -> why it cannot run here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,9 @@ class Cell:
     def paper(self) -> str:
         """The paper's number as text; a dash where the paper has no such cell."""
         if self.printed is not None:
-            return f"{self.printed:,.{self.column.digits}f}"
+            text = f"{self.printed:,.{self.column.digits}f}"
+            # Of what is measured we show more digits than the paper prints.
+            return text if self.column.unit == "%" or "." not in text else text.rstrip("0").rstrip(".")
         return NOT_PRINTED if self.column.key and self.row.kind in ("paper", "printed") else NONE
 
     @property

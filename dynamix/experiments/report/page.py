@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from dynamix.experiments.report.agreement import agreement, sentence
-from dynamix.experiments.report.cells import MARKS, Cell, Found, Measured, cells
+from dynamix.experiments.report.cells import MARKS, Absent, Cell, Found, Measured, cells
 from dynamix.experiments.report.text import basis, notes, ours_head, runs
 from dynamix.experiments.tables.kinds import Column, PaperTable, Row
 
@@ -59,9 +59,14 @@ class Section:
 
 
 def section(
-    table: PaperTable, profile: str, found: Found | Measured, figures: Sequence[Path] = ()
+    table: PaperTable,
+    profile: str,
+    found: Found | Measured,
+    figures: Sequence[Path] = (),
+    *,
+    absent: Absent | None = None,
 ) -> Section:
-    """The section of a table, with its pictures."""
+    """The section of a table, with its pictures; `absent` holds rows that cannot run here, and why."""
     return Section(
         name=table.name,
         title=table.title,
@@ -69,7 +74,7 @@ def section(
         html=table_html(table, profile, found),
         figures=tuple(figures),
         sentence=sentence(agreement(table, profile, found), table),
-        notes=tuple(notes(table, found)),
+        notes=tuple(notes(table, found, absent)),
     )
 
 

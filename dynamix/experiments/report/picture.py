@@ -4,13 +4,19 @@ from matplotlib.figure import Figure
 
 from dynamix import plots
 from dynamix.experiments.report.agreement import agreement, sentence
-from dynamix.experiments.report.cells import Cell, Found, Measured, cells, ranked
-from dynamix.experiments.report.text import basis, ours_head
+from dynamix.experiments.report.cells import Absent, Cell, Found, Measured, cells, ranked
+from dynamix.experiments.report.text import basis, check_absent, ours_head, reasons
 from dynamix.experiments.tables.kinds import Column, PaperTable
 
 
-def picture(table: PaperTable, profile: str, found: Found | Measured) -> Figure:
-    """The table drawn by `plots.paper_table`, with the sentence on its order as the subtitle."""
+def picture(
+    table: PaperTable, profile: str, found: Found | Measured, *, absent: Absent | None = None
+) -> Figure:
+    """The table drawn by `plots.paper_table`, with the sentence on its order as the subtitle.
+
+    `absent` holds the rows that cannot run in this profile, and why; the foot says so.
+    """
+    check_absent(table, found, absent)
     column = drawn(table)
     at = table.columns.index(column)
     others = [other for other in table.columns if other is not column]
@@ -25,7 +31,7 @@ def picture(table: PaperTable, profile: str, found: Found | Measured) -> Figure:
         title=table.title,
         metric=_titled(column),
         note=said,
-        foot=basis(table, profile),
+        foot=" ".join([basis(table, profile), *reasons(absent)]),
         ours=head[:1].upper() + head[1:],
         others=[_titled(other) for other in others],
     )

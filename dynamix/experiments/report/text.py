@@ -7,7 +7,17 @@ import re
 from collections.abc import Iterator, Sequence
 
 from dynamix.experiments.report.agreement import agreement, sentence
-from dynamix.experiments.report.cells import MARKS, Cell, Failure, Found, Measured, cells, one_line
+from dynamix.experiments.report.cells import (
+    MARKS,
+    NOT_RUN,
+    Absent,
+    Cell,
+    Failure,
+    Found,
+    Measured,
+    cells,
+    one_line,
+)
 from dynamix.experiments.tables.kinds import PaperTable, Row
 
 FIELDS = (
@@ -16,8 +26,13 @@ FIELDS = (
 )  # fmt: skip
 
 
-def markdown(table: PaperTable, profile: str, found: Found | Measured) -> str:
-    """The table with what it claims, on what our numbers stand, how far the order agrees, and its notes."""
+def markdown(
+    table: PaperTable, profile: str, found: Found | Measured, *, absent: Absent | None = None
+) -> str:
+    """The table with what it claims, on what our numbers stand, how far the order agrees, and its notes.
+
+    `absent` holds the rows that cannot run in this profile, and why.
+    """
     heads = ["row"]
     for column in table.columns:
         unit = f" ({column.unit})" if column.unit and column.unit != "%" else ""
@@ -34,26 +49,32 @@ def markdown(table: PaperTable, profile: str, found: Found | Measured) -> str:
         "\n".join(lines),
         _safe(said),
     ]
-    parts.append("\n".join(f"- {_safe(note)}" for note in notes(table, found)))
+    parts.append("\n".join(f"- {_safe(note)}" for note in notes(table, found, absent)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def table_csv(table: PaperTable, profile: str, found: Found | Measured) -> str:
+def table_csv(
+    table: PaperTable, profile: str, found: Found | Measured, *, absent: Absent | None = None
+) -> str:
     """One line per row and column (RFC 4180), numbers at full precision.
 
-    `values` and `seeds` are separated by spaces; `failures` is a JSON list of [seed, why].
+    `values` and `seeds` are separated by spaces; `failures` is a JSON list of [seed, why]; the status of a
+    row in `absent` says why it cannot run.
     """
+    check_absent(table, found, absent)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(FIELDS)
     for row, across in cells(table, found):
+        why = (absent or {}).get(row.name)
         for each in across:
+            status = each.status if why is None else f"{NOT_RUN}: {one_line(why)}"
             failures = [[one.seed, one.why] for one in each.failures]
             writer.writerow(
                 [
                     table.name, row.name, row.kind, each.column.title, each.column.unit, _exact(each.printed),
                     _exact(each.mean), _exact(each.std), len(each.values), " ".join(map(_exact, each.values)),
-                    " ".join(map(str, each.seeds)), json.dumps(failures) if failures else "", each.status,
+                    " ".join(map(str, each.seeds)), json.dumps(failures) if failures else "", status,
                     profile,
                 ]
             )  # fmt: skip
@@ -69,9 +90,15 @@ def basis(table: PaperTable, profile: str) -> str:
         )
     if profile == "paper":
         return "Profile paper: real data. Ours: mean ± sample standard deviation over seeds (n seeds)."
-    return (
+    said = (
         f"Profile {profile}: numbers on Mannequins are not comparable with the paper's, only their order is. "
         "Ours: mean ± sample standard deviation over seeds (n seeds)."
+    )
+    if table.start != "pretrained":
+        return said
+    return (
+        f"{said} Seeds share one pre-trained start and one drawing of the worlds: ± is of batches and "
+        "augmentation."
     )
 
 
@@ -94,14 +121,33 @@ def runs(across: Sequence[Cell]) -> str:
     return ", ".join(said + ([f"{lost} failed"] if lost else []))
 
 
-def notes(table: PaperTable, found: Found | Measured) -> Iterator[str]:
-    """The table's notes, those of its rows, and every failure with its whole reason."""
+def notes(table: PaperTable, found: Found | Measured, absent: Absent | None = None) -> Iterator[str]:
+    """The table's notes, those of its rows, every failure with its whole reason, and what cannot run."""
+    check_absent(table, found, absent)
     yield from table.notes
     for row, across in cells(table, found):
         if row.note:
             yield f"{row.name}: {row.note}"
         for one in _failures(across):
             yield f"{row.name}, seed {one.seed}, failed: {one_line(one.why)}"
+    yield from reasons(absent)
+
+
+def reasons(absent: Absent | None) -> Iterator[str]:
+    """Why rows cannot run, a sentence for those of one reason."""
+    for why in dict.fromkeys((absent or {}).values()):
+        names = ", ".join(name for name, other in (absent or {}).items() if other == why)
+        yield f"Not run ({one_line(why)}): {names}."
+
+
+def check_absent(table: PaperTable, found: Found | Measured, absent: Absent | None) -> None:
+    """Raises ValueError where `absent` names a row that the table has not, or that has results."""
+    there = [row.name for row in table.rows]
+    for name in absent or {}:
+        if name not in there:
+            raise ValueError(f"{table.name} has no row {name!r} to be absent; it has {', '.join(there)}")
+        if found.get(name):
+            raise ValueError(f"{table.name}, row {name!r}: it has results and cannot run: give one of them")
 
 
 def _failures(across: Sequence[Cell]) -> list[Failure]:

@@ -1,10 +1,11 @@
 """Every table of DynaMix and ReMix as data: `table("table3")`, `row(table, "+ RM")`, `changes_of(...)`.
 
-A row's changes are `config.change`'s, `section__field=value`, and four whose meaning depends on the profile:
+A row's changes are `config.change`'s, `section__field=value`, and five whose meaning depends on the profile:
 
 queue             (epochs, share of the live PIDs): the queue's length in the unit that the profile counts in
 iterations_times  factor on the profile's iterations
 height_times      factor on the height of the profile's image, and of the worlds drawn for it
+neighbors         (on real data, on Mannequins): k1 of the k-reciprocal Jaccard distance
 recipe            "remix": that paper's optimizer, in the paper profile; the others have one for all
 """
 
@@ -110,6 +111,10 @@ def _height(base: Config, factor: float) -> dict[str, Any]:
     return {"encoder__image": image} | ({"mannequins__image": image} if drawn else {})
 
 
+def _neighbors(base: Config, counts: tuple[int, int]) -> dict[str, Any]:
+    return {"remix__k1": counts[base.profile != "paper"]}
+
+
 def _recipe(base: Config, name: str) -> dict[str, Any]:
     return dict(_RECIPES.get((base.profile, name), {}))
 
@@ -121,5 +126,6 @@ _BY_PROFILE: dict[str, Callable[[Config, Any], dict[str, Any]]] = {
     "queue": _queue,
     "iterations_times": _iterations,
     "height_times": _height,
+    "neighbors": _neighbors,
     "recipe": _recipe,
 }

@@ -88,7 +88,7 @@ def table10() -> PaperTable:
         "tau_remove at tau_rel .6 without merging, then tau_merge at .6 and .5.",
         "The printed numbers stand in both scopes. The paper's formulas compare with centroids of all "
         "videos (global), although a person is in one video alone; the profiles for Mannequins compare "
-        "within a video.",
+        "within a video. Their order is compared in the profile's own scope, each threshold by itself.",
         "The values and scores of tau_rel are not printed here: they could not be read. Only the chosen "
         ".6 is known; .5 and .7 are ours.",
     )
@@ -101,6 +101,7 @@ def _thresholds(scope: str) -> Iterator[Row]:
         "tau_remove": {"rm__tau_rel": 0.6, "rm__merging": False},
         "tau_merge": {"rm__tau_rel": 0.6, "rm__tau_remove": 0.5, "rm__merging": True},
     }
+    where = {"global": "real", "video": "worlds"}[scope]  # whose profiles have this scope
     for name, others in stages.items():
         known = [row[1] for row in of.rows if row[0] == name and row[1] is not None]
         for number in known or (0.5, 0.6, 0.7):
@@ -108,5 +109,6 @@ def _thresholds(scope: str) -> Iterator[Row]:
                 name=f"{name}={short(number)} {scope}",
                 changes={**others, f"rm__{name}": number, "rm__scope": scope},
                 printed=cells(of, parameter=name, value=number) if known else {},
+                group=f"{name} @{where}",
                 note="" if known else "not printed here",
             )

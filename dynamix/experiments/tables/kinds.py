@@ -59,7 +59,7 @@ class Row:
     start: Literal["table", "scratch", "pretrained"] = "table"  # table: as the table says
     data: Data | None = None  # other than the table's
     printed: Mapping[str, float] = field(default_factory=dict)  # column key -> number
-    group: str = ""  # only rows of one group are compared in their order
+    group: str = ""  # only rows of one group are compared in their order; `shared.APART`: shown, not compared
     note: str = ""
 
 

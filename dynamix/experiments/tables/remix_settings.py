@@ -51,7 +51,7 @@ def table2c() -> PaperTable:
 
 def table3() -> PaperTable:
     """Iterations in an epoch."""
-    hours = Column(title="training", key="train_hours_approx", read=_hours, unit="h")
+    hours = Column(title="training", key="train_hours_approx", read=_hours, unit="h", digits=2)
     rows = vary(
         printed("remix", "3"), "iterations", lambda count: {"iterations_times": count / 400}, encoder="cnn"
     )
@@ -59,7 +59,8 @@ def table3() -> PaperTable:
         "3",
         "More than 400 iterations an epoch cost time and gain little or nothing.",
         rows,
-        "The profile's number of iterations times 3/4, 1, 3/2 and 2. Hours are of the machine at hand.",
+        "The profile's number of iterations times 3/4, 1, 3/2 and 2.",
+        "Hours are of the machine at hand, and vary with its load.",
         start="pretrained",
         columns=(*SCORES, hours),
     )
