@@ -1,0 +1,66 @@
+"""What of the README is made by code: `python -m dynamix.experiments.readme` writes Table 3 into it anew.
+
+`findings` are the numbers that its table "What reproduces, what does not" quotes; a test compares the two.
+"""
+
+import statistics
+from pathlib import Path
+
+import tyro
+
+from dynamix.experiments import records, tables
+from dynamix.experiments.reproduce import Request, found_of
+
+START, END = "<!-- table3: figures/tables/table3.mini.md -->\n", "<!-- /table3 -->"
+ROWS = {  # as the README speaks of them -> row of Table 3
+    "labeled alone": "multi-camera only",
+    "labeled alone, same batch size": "multi-camera only, same batch size",
+    "raw labels": "profile encoder: naive centroids",
+    "Efficient Centroids": "profile encoder: + ECM",
+    "Data Sampling": "profile encoder: + DSM",
+    "Relabeling": "profile encoder: + RM",
+    "true identities": "true identities",
+}
+
+
+def block(path: Path = Path("figures/tables/table3.mini.md")) -> str:
+    """Table 3 as the README shows it: what was written for it, without its heading."""
+    return "\n".join(path.read_text().strip().splitlines()[2:]) + "\n"
+
+
+def findings(root: Path = Path(".")) -> dict[str, str]:
+    """Numbers of the findings, as text: mean ± std of mAP, shares in percent."""
+    results = root / "figures/results"
+    made = Request(names=("table3",), results=results / "runs").ledger()
+    table = tables.table("table3")
+    found, column = found_of(table, made, {}), table.columns[1]
+    values = {
+        name: [column.read(table.rows[0], result) for result in found[row]] for name, row in ROWS.items()
+    }
+    means = {name: statistics.mean(each) for name, each in values.items()}
+    texts = {name: f"{means[name]:.1f} ± {statistics.stdev(each):.1f}" for name, each in values.items()}
+    gain, most = (means[name] - means["raw labels"] for name in ("Relabeling", "true identities"))
+    texts["share of the most"] = f"{100 * gain / most:.0f} %"
+    for when in ("before", "after"):
+        f1 = [result[f"quality_{when}"]["f1"] for result in found[ROWS["Relabeling"]]]
+        texts[f"F1 {when}"] = f"{100 * statistics.mean(f1):.0f}"
+    rows = records.read(results / "contribution.mini.json")["rows"]
+    for mode in ("median", "random", "hard"):
+        for name in ("single", "partner"):
+            share = statistics.mean(row[name] for row in rows if row["mode"] == mode)
+            texts[f"{name}, {mode}"] = f"{100 * share:.0f} %"
+    return texts
+
+
+def main(readme: Path = Path("README.md")) -> None:
+    """Write Table 3 into the README, and print what its findings should say."""
+    text = readme.read_text()
+    head, _, rest = text.partition(START)
+    _, _, tail = rest.partition(END)
+    readme.write_text(head + START + block() + END + tail)
+    for name, value in findings().items():
+        print(f"{name:32} {value}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
