@@ -180,8 +180,8 @@ class Pretrain:
 
     profile: str = "mini"
     """tiny, mini or gpu"""
-    encoder: str | None = None
-    """another encoder than the profile's, as hybrid"""
+    encoder: Literal["profile", "cnn", "plain", "vit", "small", "base"] = "profile"
+    """which of the tables' encoders: the profile's own, or what stands for ResNet50-IBN, ResNet50, a ViT"""
     out: Path | None = None
     """copy the weights into this folder as well; default: they stay in the cache"""
     fresh: bool = False
@@ -190,10 +190,9 @@ class Pretrain:
     def __call__(self) -> None:
         from dynamix.config import change, profile
         from dynamix.experiments import starts
+        from dynamix.experiments.tables.roles import encoder_changes
 
-        config = profile(self.profile)
-        if self.encoder is not None:
-            config = change(config, encoder__name=self.encoder)
+        config = change(profile(self.profile), **encoder_changes(self.profile, self.encoder))
         print(starts.make(config, out=self.out, fresh=self.fresh))
 
 
