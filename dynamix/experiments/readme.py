@@ -35,7 +35,8 @@ def findings(root: Path = Path(".")) -> dict[str, str]:
     table = tables.table("table3")
     found, column = found_of(table, made, {}), table.columns[1]
     values = {
-        name: [column.read(table.rows[0], result) for result in found[row]] for name, row in ROWS.items()
+        name: [value for result in found[row] if (value := column.read(table.rows[0], result)) is not None]
+        for name, row in ROWS.items()
     }
     means = {name: statistics.mean(each) for name, each in values.items()}
     texts = {name: f"{means[name]:.1f} ± {statistics.stdev(each):.1f}" for name, each in values.items()}
