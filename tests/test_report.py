@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dynamix.experiments import report
+from dynamix.experiments import tables as report_tables
 from dynamix.experiments.report import Failure
 from dynamix.experiments.tables.kinds import Column, Data, PaperTable, Row, Setting, pair
 from tests import naive
@@ -597,3 +598,19 @@ def test_whole_numbers_are_numbers_too():
     found = {"a": {"mAP": 5}, "b": {"mAP": 6}}
     assert "3.0 | 5.0" in report.text.markdown(of, "mini", found)
     assert report.picture.picture(of, "mini", found).get_size_inches()[0] == 8.5
+
+
+def test_the_picture_shows_equal_numbers_twice_and_a_dash_once():
+    equal, nothing = report_tables.table("table1"), report_tables.table("table4")
+    counts = {column.title: 2.0 for column in equal.columns}
+    texts = words(report.picture.picture(equal, "mini", {"CUHK03-NP": counts}))
+    row = equal.rows[0]
+    assert row.name == "CUHK03-NP" and row.printed["scenes"] == 2
+    assert texts.count("2") >= 5  # ours in all columns but the drawn one, and the paper's scenes
+    assert report.picture.drawn(nothing).title == "images change"  # a share, before counts of another scale
+    assert "hall" in report.text.markdown(equal, "mini", {})
+
+
+def words(figure):
+    """Everything that is written in a figure."""
+    return [each.get_text() for axes in figure.axes for each in axes.texts]

@@ -45,6 +45,10 @@ def findings(root: Path = Path(".")) -> dict[str, str]:
     for when in ("before", "after"):
         f1 = [result[f"quality_{when}"]["f1"] for result in found[ROWS["Relabeling"]]]
         texts[f"F1 {when}"] = f"{100 * statistics.mean(f1):.0f}"
+    for what in ("images", "pids"):
+        reports = [result["report"] for result in found[ROWS["Relabeling"]]]
+        lost = [100 * (1 - each[f"{what}_after"] / each[f"{what}_before"]) for each in reports]
+        texts[f"{what} lost"] = f"{statistics.mean(lost):.1f} %"
     rows = records.read(results / "contribution.mini.json")["rows"]
     for mode in ("median", "random", "hard"):
         for name in ("single", "partner"):

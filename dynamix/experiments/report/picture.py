@@ -38,10 +38,12 @@ def picture(
 
 
 def drawn(table: PaperTable) -> Column:
-    """The column that ranks the rows; else the first mAP; else the first."""
+    """The column that ranks the rows; else the first mAP; else the first share; else the first."""
     if table.ranked_by:
         return ranked(table)
-    return next((column for column in table.columns if column.title.endswith("mAP")), table.columns[0])
+    shares = [column for column in table.columns if column.unit == "%"]
+    maps = [column for column in shares if column.title.endswith("mAP")]
+    return (maps or shares or list(table.columns))[0]
 
 
 def _line(main: Cell, rest: list[Cell]) -> plots.TableLine:
@@ -62,7 +64,8 @@ def _line(main: Cell, rest: list[Cell]) -> plots.TableLine:
 
 def _ours(each: Cell) -> str:
     text = each.number or ("failed" if each.status == "failed" else each.text)
-    return "" if text == each.paper else text  # one dash says that nobody has a number
+    alone = not any(letter.isdigit() for letter in text)
+    return "" if alone and text == each.paper else text  # one dash says that nobody has a number
 
 
 def _titled(column: Column) -> str:

@@ -14,6 +14,7 @@ from dynamix.experiments.tables.shared import (
     cross,
     leave_out,
     printed_only,
+    standing_for,
     titled,
     unseen,
     value,
@@ -47,7 +48,8 @@ def table1() -> PaperTable:
             counted("scenes", "scenes"),
         ),
         rows=tuple(
-            Row(name=row[0], data=about(row[0]), printed=cells(of, dataset=row[0])) for row in of.rows
+            Row(name=row[0], data=about(row[0]), printed=cells(of, dataset=row[0]), note=standing_for(row[0]))
+            for row in of.rows
         ),
         data=ABLATION,
         measured="statistics",

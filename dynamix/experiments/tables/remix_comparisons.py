@@ -16,6 +16,7 @@ from dynamix.experiments.tables.shared import (
     cross,
     leave_out,
     printed_only,
+    standing_for,
     titled,
     unseen,
 )
@@ -36,7 +37,8 @@ def table1() -> PaperTable:
         claim="Single-camera videos show tens of thousands of scenes, the labeled datasets 2 to 15.",
         columns=(counted("images", "images"), counted("PIDs", "ids"), counted("scenes", "scenes")),
         rows=tuple(
-            Row(name=row[0], data=about(row[0]), printed=cells(of, dataset=row[0])) for row in of.rows
+            Row(name=row[0], data=about(row[0]), printed=cells(of, dataset=row[0]), note=standing_for(row[0]))
+            for row in of.rows
         ),
         data=ABLATION,
         measured="statistics",

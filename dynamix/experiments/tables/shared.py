@@ -61,6 +61,12 @@ def world_of(dataset: str) -> str:
     return f"{world}:all" if dataset == "MSMT17-merged" else world
 
 
+def standing_for(dataset: str) -> str:
+    """What our numbers beside a dataset's name are of."""
+    world, _, whole = world_of(dataset).partition(":")
+    return f"on Mannequins, the world {world}" + (", training and test images" if whole else "")
+
+
 def cross(train: str, tests: Collection[str], single: str) -> Data:
     """Train on one dataset (and `single`), test on `tests`; merged splits leave nothing to test on."""
     tests = [name for name in tests if (train, name) != ("MSMT17-merged", "MSMT17")]
