@@ -1,13 +1,18 @@
 """Runs and the demo: fair controls, honest tables, results that are read back and never half-written."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dynamix import data
-from dynamix.config import change, identity, mini
+from dynamix.config import change, identity, mini, to_json
 from dynamix.experiments import datasets, demo, figures, ladder, records, run
 from dynamix.experiments import spec as specs
 from dynamix.experiments.rows import METHODS, variant
@@ -146,3 +151,49 @@ def test_recorded_claims_hold():
         assert full["quality_after"]["f1"] > full["quality_before"]["f1"]
     mean = {m: np.mean([demo.mean_map(found[m, s]) for s in seeds]) for m in METHODS}
     assert mean["DynaMix"] > max(value for method, value in mean.items() if method != "DynaMix")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_command_takes_its_trainings_with_it(small_config, tmp_path, how):
+    """Else they would train on in the folders that the next command resumes."""
+    long = change(small_config, epochs=500)
+    (tmp_path / "config.json").write_text(to_json(long))
+    code = (
+        "import sys, pathlib\n"
+        "from dynamix.config import change, from_json\n"
+        "from dynamix.experiments.run import run_all\n"
+        "from dynamix.experiments.spec import Spec\n"
+        "if __name__ == '__main__':\n"
+        "    folder = pathlib.Path(sys.argv[1])\n"
+        "    config = from_json((folder / 'config.json').read_text())\n"
+        "    seeds = [change(config, seed=s) for s in range(3)]\n"
+        "    specs = [Spec(name='a', config=each, score_on=('hall',)) for each in seeds]\n"
+        "    list(run_all(specs, folder / 'runs', jobs=1, progress=False, in_order=True))\n"
+    )
+    (tmp_path / "command.py").write_text(code)
+    environment = os.environ | {"DYNAMIX_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(tmp_path / "command.py"), str(tmp_path)]
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=environment, stderr=quiet, start_new_session=True)
+    log = lambda: sorted((tmp_path / "runs").glob("*/log.jsonl"))  # noqa: E731
+    wait_for(lambda: log() and log()[0].stat().st_size > 0)
+    if how == signal.SIGKILL:
+        process.kill()
+    else:  # as a terminal does: to all of them
+        os.killpg(process.pid, how)
+    process.wait(timeout=60)
+    wait_for(lambda: not training(process.pid))
+    assert len(log()) == 1  # nothing else was begun
+
+
+def training(session: int) -> list[str]:
+    """Processes of a session that still run."""
+    found = subprocess.run(["ps", "-s", str(session), "-o", "pid="], capture_output=True, text=True)
+    return found.stdout.split()
+
+
+def wait_for(happened, seconds=90):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.2)

@@ -15,6 +15,8 @@ START, END = "<!-- table3: figures/tables/table3.mini.md -->\n", "<!-- /table3 -
 ROWS = {  # as the README speaks of them -> row of Table 3
     "labeled alone": "multi-camera only",
     "labeled alone, same batch size": "multi-camera only, same batch size",
+    "given labels, CNN": "ReMix, given labels",
+    "given labels, transformer": "+ ViT",
     "raw labels": "profile encoder: naive centroids",
     "Efficient Centroids": "profile encoder: + ECM",
     "Data Sampling": "profile encoder: + DSM",

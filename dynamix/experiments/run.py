@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,9 @@ def run_all(
     jobs = min(len(specs), jobs or at_once(specs))
     order = list(specs) if in_order else sorted(specs, key=lambda spec: -images_of(spec))
     context = get_context("spawn")
-    with context.Manager() as manager:
+    manager = SyncManager(ctx=context)
+    manager.start(_watch, (os.getpid(),))
+    with manager:
         messages, number = manager.Queue(), context.Value("i", 0)
         pool = ProcessPoolExecutor(
             jobs, mp_context=context, initializer=_prepare, initargs=(os.getpid(), number)
@@ -184,8 +187,12 @@ def run_all(
             futures = {pool.submit(_run_in_process, spec, folder, messages): spec for spec in order}
             with _Bars(order, progress) as bars:
                 yield from _as_they_end(futures, messages, bars)
+        except BaseException:  # interrupted: what trains stops at once, and resumes from its checkpoint
+            for process in list((getattr(pool, "_processes", None) or {}).values()):
+                process.terminate()
+            raise
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)  # an interrupt must not start the rest
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def at_once(specs: Sequence[Spec]) -> int:
@@ -215,6 +222,10 @@ def _prepare(parent: int, number: Any) -> None:
         with number.get_lock():
             torch.cuda.set_device(number.value % torch.cuda.device_count())
             number.value += 1
+    _watch(parent)
+
+
+def _watch(parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
