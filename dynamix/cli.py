@@ -209,7 +209,7 @@ class Reproduce:
     profile: str = "mini"
     """mini or gpu: the embedded benchmark; paper: the real datasets (--data); tiny: a smoke test"""
     seeds: int = 1
-    """how many seeds: 3 shows mean ± std"""
+    """how many seeds: 3 shows mean ± std; `all` asks one of ReMix's further tables (by name: this many)"""
     rows: tuple[str, ...] = ()
     """only these rows"""
     plan: bool = False

@@ -609,6 +609,9 @@ def test_the_picture_shows_equal_numbers_twice_and_a_dash_once():
     assert texts.count("2") >= 5  # ours in all columns but the drawn one, and the paper's scenes
     assert report.picture.drawn(nothing).title == "images change"  # a share, before counts of another scale
     assert "hall" in report.text.markdown(equal, "mini", {})
+    assert "ours on Mannequins" in report.text.markdown(equal, "mini", {})  # never by a real dataset's name
+    timed = report.text.markdown(report_tables.table("table6"), "mini", {})
+    assert "Mannequins" not in timed.partition("| row |")[0] and "made-up features" in timed
 
 
 def words(figure):

@@ -172,6 +172,20 @@ def test_the_plan_says_how_long_and_runs_nothing(request_of, ran, capsys):
     assert f"about {images:.1f} hours of one core, {images / 2:.1f} with 2 at once" in out
 
 
+def test_all_asks_one_seed_of_the_tables_at_the_end(request_of, ran, capsys, monkeypatch):
+    monkeypatch.setattr(reproduce, "write_tables", lambda *_: ())
+    monkeypatch.setattr(reproduce, "draw_figures", lambda *_: ())
+    reproduce.reproduce(request_of("all", seeds=2))
+    assert "of 2 seeds, one in the tables at the end:" in capsys.readouterr().out
+    seeds = [
+        {spec.config.seed for spec in ran if spec.name.startswith(name)}
+        for name in ("table8", "remix.table8")
+    ]
+    assert seeds == [{0, 1}, {0}]
+    reproduce.reproduce(request_of("remix.table8", seeds=2))  # by its name it has the other as well
+    assert ran[-1].config.seed == 1 and "remix.table8" in ran[-1].name
+
+
 def test_half_a_file_is_named(request_of):
     request = request_of("table8")
     spec = request.ledger().missing[0].spec

@@ -44,6 +44,7 @@ class Ledger:
     entries: dict[str, Entry]  # by key
     rows: dict[tuple[str, str], list[str]]  # (table, row) -> keys of its seeds
     absent: dict[tuple[str, str], str] = field(default_factory=dict)  # rows that cannot run here, and why
+    one_seed: tuple[str, ...] = ()  # tables of which one seed is asked for
 
     @property
     def missing(self) -> list[Entry]:
@@ -72,8 +73,11 @@ class Ledger:
             yield f"to pre-train first: {names}"
         spent = sum(e.result["seconds"] for e in self.entries.values() if e.result is not None)
         plural = "s" if self.seeds > 1 else ""
+        asked = f"{self.seeds} seed{plural}"
+        if self.one_seed and self.seeds > 1:
+            asked += ", one in the tables at the end"
         yield (
-            f"{len(self.entries)} runs stand behind {len(self.rows)} rows of {self.seeds} seed{plural}: "
+            f"{len(self.entries)} runs stand behind {len(self.rows)} rows of {asked}: "
             f"{len(self.entries) - len(missing)} are there ({spent / 3600:.1f} hours of one core), "
             f"{len(missing)} to run"
         )
@@ -94,6 +98,7 @@ def ledger(
     profile_name: str,
     seeds: int,
     *,
+    one_seed: Sequence[str] = (),
     rows: Sequence[str] = (),
     folder: Path | None = None,
     weights: Sequence[Path] = (),
@@ -101,8 +106,8 @@ def ledger(
     results: Path = RESULTS,
     runs: Path = Path("runs"),
 ) -> Ledger:
-    """What stands behind the tables `names`; results are read, nothing is run. Further seeds that are there
-    are shown as well.
+    """What stands behind the tables `names`; results are read, nothing is run. Of the tables `one_seed` one
+    is asked for. Further seeds that are there are shown as well.
 
     For the paper profile: `weights` are files of weights pre-trained on person images, `imagenet` those that
     runs without such pre-training start from; each serves the rows with its encoder. Raises ValueError on
@@ -112,9 +117,10 @@ def ledger(
         raise ValueError(f"--seeds is the number of seeds, at least 1; got {seeds}")
     asked = [tables.table(name) for name in names]
     _check_rows(asked, rows)
-    made = Ledger(profile_name, seeds, {}, {})
+    made = Ledger(profile_name, seeds, {}, {}, one_seed=tuple(one_seed))
     known = {"pretrained": _by_encoder(weights), "scratch": _by_encoder(imagenet)}
     for table in asked:
+        wanted = 1 if table.name in one_seed else seeds
         for row in table.rows:
             if row.kind == "printed" or table.measured or (rows and row.name not in rows):
                 continue
@@ -123,9 +129,9 @@ def ledger(
                 if isinstance(spec, str):
                     made.absent[table.name, row.name] = spec
                     break
-                if seed >= seeds and not (results / f"{spec.key}.json").exists():
+                if seed >= wanted and not (results / f"{spec.key}.json").exists():
                     break
-                _enter(made, table, row, spec, seed < seeds)
+                _enter(made, table, row, spec, seed < wanted)
     _check_files(results, profile_name)
     for key, entry in made.entries.items():
         entry.result = _found(entry.spec, results)
