@@ -7,6 +7,7 @@ differ in numbers and switches, never in code paths. Make a variant with `datacl
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -21,9 +22,15 @@ def _require(ok: bool, message: str) -> None:
         raise ValueError(message)
 
 
+@functools.cache  # asked for every config that is made, and a ledger makes thousands
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _check_choices(section: Any, prefix: str = "") -> None:
     """Refuse a value that is none of a setting's choices, naming both: a typo must not pick a default."""
-    for name, hint in get_type_hints(type(section)).items():
+    kind: Any = type(section)
+    for name, hint in _hints(kind).items():
         value = getattr(section, name)
         if dataclasses.is_dataclass(value):
             _check_choices(value, f"{prefix}{name}.")

@@ -1,6 +1,7 @@
 """A run as data: settings, what it trains on, what it starts from, what it is scored on."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +38,7 @@ class Spec:
         """Multi-camera parts, single-camera parts (none where batches have no room for them)."""
         return parts(self.sources), parts(self.single) if self.config.batch.ids_single else ()
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Folder name: the config's identity, seed included, and what is not in the config."""
         (sources, single), suffix = self.trained_on, ""
