@@ -1,6 +1,7 @@
 """The papers' tables as data: every printed number is there, every row has a config, runs are shared."""
 
 from collections import Counter
+from dataclasses import fields
 
 import pytest
 
@@ -11,6 +12,7 @@ from dynamix.experiments.protocols import protocol
 from dynamix.experiments.report import agreement
 from dynamix.experiments.tables import TABLES, changes_of, row, table
 from dynamix.experiments.tables.kinds import Column, PaperTable, Row, Setting
+from dynamix.experiments.tables.regimes import REGIMES, WORTH
 from dynamix.experiments.tables.shared import REAL, short
 
 DYNAMIX = [*"1 2a 2b 3 4 5 6 7 8 9 10 11 12".split()]
@@ -105,7 +107,7 @@ class TestPrintedNumbers:
 
 class TestTables:
     def test_all_are_there(self):
-        assert set(TABLES) == {name for *_, name in PRINTED} | {"retrieval"}
+        assert set(TABLES) == {name for *_, name in PRINTED} | {"retrieval", "regimes"}
         assert all(name == each.name for name, each in TABLES.items())
 
     @pytest.mark.parametrize("of", TABLES.values(), ids=TABLES)
@@ -400,6 +402,35 @@ class TestGroups:
     def test_of_other_tables_are_all_rows(self):
         grouped = {of.name for of in TABLES.values() for each in of.rows if each.group}
         assert grouped == {"table10", "table2a", "remix.table6c"}
+
+
+class TestRegimes:
+    """A step's worth in a regime is a difference of two rows: nothing else may differ between them."""
+
+    STEPS = {"ecm", "dsm", "rm"}  # sections of the config that the steps change
+
+    @staticmethod
+    def sections(name: str) -> dict[str, object]:
+        return {field.name: getattr(config("regimes", name), field.name) for field in fields(Config)}
+
+    @pytest.mark.parametrize("regime", REGIMES)
+    def test_steps_differ_in_their_own_sections(self, regime):
+        for step, without in WORTH.values():
+            a, b = self.sections(f"{regime}: {step}"), self.sections(f"{regime}: {without}")
+            differ = {section for section in a if a[section] != b[section]}
+            assert differ and differ <= self.STEPS - {"rm"}
+            assert not a["rm"].on
+
+    @pytest.mark.parametrize("regime", REGIMES)
+    def test_a_regime_differs_from_the_tables_in_what_it_says(self, regime):
+        a, b = self.sections(f"{regime}: + ECM"), vars(config("table3", "profile encoder: + ECM"))
+        wanted = {key.partition("__")[0] for key in REGIMES[regime][0]} | {"mannequins"}
+        assert {section for section in a if a[section] != b[section]} == wanted
+        assert a["mannequins"].seed != b["mannequins"].seed
+
+    def test_all_runs_differ(self):
+        keys = [run("regimes", each.name) for each in table("regimes").rows]
+        assert len(set(keys)) == len(keys) == len(REGIMES) * 5
 
 
 class TestRemixLabels:

@@ -17,6 +17,7 @@ from dynamix.experiments.tables import (
     dynamix,
     dynamix_comparisons,
     dynamix_relabeling,
+    regimes,
     remix,
     remix_comparisons,
     remix_settings,
@@ -59,6 +60,7 @@ _MADE: tuple[PaperTable, ...] = (
     remix.table12(),
     remix_comparisons.table13(),
     remix_comparisons.table14(),
+    regimes.regimes(),
 )
 TABLES: dict[str, PaperTable] = {each.name: each for each in _MADE}
 
