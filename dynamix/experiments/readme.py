@@ -21,6 +21,8 @@ ROWS = {  # as the README speaks of them -> row of Table 3
     "Efficient Centroids": "profile encoder: + ECM",
     "Data Sampling": "profile encoder: + DSM",
     "Relabeling": "profile encoder: + RM",
+    "Data Sampling, transformer": "+ DSM",
+    "Relabeling, transformer": "+ RM",
     "true identities": "true identities",
 }
 
@@ -51,11 +53,32 @@ def findings(root: Path = Path(".")) -> dict[str, str]:
         reports = [result["report"] for result in found[ROWS["Relabeling"]]]
         lost = [100 * (1 - each[f"{what}_after"] / each[f"{what}_before"]) for each in reports]
         texts[f"{what} lost"] = f"{statistics.mean(lost):.1f} %"
-    rows = records.read(results / "contribution.mini.json")["rows"]
+    for kind, row in (("CNN", "ReMix, given labels"), ("transformer", "+ ViT")):
+        for world in ("plaza", "campus"):
+            scored = statistics.mean(result["scores"][world]["mAP"] for result in found[row])
+            texts[f"{kind} on {world}"] = f"{100 * scored:.1f}"
+    return texts | _contributions(results) | _sensitivities(results)
+
+
+def _contributions(results: Path) -> dict[str, str]:
+    """Share of the push that single-camera images send, and of that the chosen identity."""
+    rows, texts = records.read(results / "contribution.mini.json")["rows"], {}
     for mode in ("median", "random", "hard"):
         for name in ("single", "partner"):
             share = statistics.mean(row[name] for row in rows if row["mode"] == mode)
             texts[f"{name}, {mode}"] = f"{100 * share:.0f} %"
+    return texts
+
+
+def _sensitivities(results: Path) -> dict[str, str]:
+    """Points of mAP on plaza that altered queries lose; each run's first row is without a change."""
+    rows, texts = records.read(results / "sensitivity.mini.json")["rows"], {}
+    plain = {row["run"]: row["mAP"] for row in rows if row["change"] == "as they are"}
+    for kind, encoder in (("CNN", "ibn_cnn"), ("transformer", "hybrid")):
+        for change in ("color cast", "darker"):
+            chosen = [row for row in rows if (row["encoder"], row["change"]) == (encoder, change)]
+            lost = statistics.mean(plain[row["run"]] - row["mAP"] for row in chosen)
+            texts[f"{change}, {kind}"] = f"{100 * lost:.0f}"
     return texts
 
 
