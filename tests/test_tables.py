@@ -12,7 +12,7 @@ from dynamix.experiments.protocols import protocol
 from dynamix.experiments.report import agreement
 from dynamix.experiments.tables import TABLES, changes_of, row, table
 from dynamix.experiments.tables.kinds import Column, PaperTable, Row, Setting
-from dynamix.experiments.tables.regimes import REGIMES, WORTH
+from dynamix.experiments.tables.regimes import REGIMES, STILL, WORTH
 from dynamix.experiments.tables.shared import REAL, short
 
 DYNAMIX = [*"1 2a 2b 3 4 5 6 7 8 9 10 11 12".split()]
@@ -430,7 +430,13 @@ class TestRegimes:
 
     def test_all_runs_differ(self):
         keys = [run("regimes", each.name) for each in table("regimes").rows]
-        assert len(set(keys)) == len(keys) == len(REGIMES) * 5
+        assert len(set(keys)) == len(keys) == len(REGIMES) * 5 + 4
+
+    def test_still_cameras_are_all_that_differs(self):
+        for step in ("naive centroids", "+ RM"):
+            still, moving = (config("regimes", f"{regime}: {step}") for regime in (STILL, "as in the tables"))
+            assert still.mannequins.moments == 1 < moving.mannequins.moments
+            assert change(still, mannequins=moving.mannequins) == moving
 
 
 class TestRemixLabels:
