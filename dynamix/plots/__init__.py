@@ -5,6 +5,7 @@ plots.save(plots.sheet(crops, title="Eight people, eight cameras"), "figures/she
 """
 
 from dynamix.plots.batches import batches
+from dynamix.plots.centroids import draws, error_grid, errors, pursuit
 from dynamix.plots.clips import clips
 from dynamix.plots.clusters import clusters
 from dynamix.plots.crops import mixed_batch, ranked_lists, sheet
@@ -13,14 +14,33 @@ from dynamix.plots.hero import hero
 from dynamix.plots.kinds import kinds
 from dynamix.plots.methods import methods
 from dynamix.plots.overview import overview, remix_overview
+from dynamix.plots.ranking import (
+    box_shifts,
+    intervals,
+    precision_recall,
+    ranking_by_hand,
+    ranking_strips,
+    score_changes,
+)  # fmt: skip
+from dynamix.plots.refinement import (
+    MergeGraph,
+    chain,
+    decision_map,
+    merge_graphs,
+    repairs,
+    threshold_curves,
+)  # fmt: skip
 from dynamix.plots.relabeling import relabeling
+from dynamix.plots.sampling import assignment, push_matrix, push_shares, queues, strangers
 from dynamix.plots.search import save_sheets, search_sheet
 from dynamix.plots.stages import stages
 from dynamix.plots.style import PALETTE, save, use_style
 from dynamix.plots.tables import TableLine, paper_table
 
 __all__ = [
-    "PALETTE", "TableLine", "batches", "clips", "clusters", "hero", "kinds", "methods", "mixed_batch",
-    "overview", "paper_table", "ranked_lists", "relabeling", "remix_overview", "results_bars", "save",
-    "save_sheets", "search_sheet", "sheet", "similarity_histograms", "stages", "training_curves", "use_style",
+    "PALETTE", "TableLine", "assignment", "batches", "box_shifts", "clips", "clusters", "draws", "error_grid",
+    "errors", "hero", "intervals", "kinds", "methods", "mixed_batch", "overview", "paper_table",
+    "precision_recall", "pursuit", "push_matrix", "push_shares", "queues", "ranked_lists", "ranking_by_hand",
+    "ranking_strips", "relabeling", "remix_overview", "results_bars", "save", "save_sheets", "score_changes",
+    "search_sheet", "sheet", "similarity_histograms", "stages", "strangers", "training_curves", "use_style",
 ]  # fmt: skip

@@ -76,8 +76,8 @@ def regimes() -> PaperTable:
         rows=tuple(rows),
         data=ABLATION,
         notes=(
-            "Relabeling is off but in the rows + RM. People, clothes and cameras are of another drawing than the other tables', "
-            "and so is the pre-training; nothing of the other tables was chosen on them.",
+            "Relabeling is off but in the rows + RM. People, clothes and cameras are of another drawing than "
+            "the other tables', and so is the pre-training; nothing of those tables was chosen on them.",
             STAND_INS,
         ),
     )
