@@ -23,6 +23,7 @@ test: $(READY)
 # Execute every notebook and store its outputs; twice gives identical files.
 notebooks: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --overwrite notebooks
+	$(BIN)/jupyter nbconvert --log-level=WARN --coalesce-streams notebooks/*.ipynb
 	$(BIN)/nbstripout --keep-output --keep-count --keep-id notebooks/*.ipynb
 
 lint: $(READY)

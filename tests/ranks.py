@@ -202,6 +202,7 @@ TRAININGS: dict[str, tuple[type[Small], dict[str, Any]]] = {
     "plain": (Small, {}),
     "from disk": (Small, {"memory_gb": 0.0, "workers": 2, "epochs": 1}),
     "two views": (Small, {"aug__views": "C", "opt__ema_buffers": "own", "epochs": 1}),
+    "ReMix": (Small, {"method": "remix", "remix__eps": 0.2, "remix__min_samples": 2, "epochs": 1}),
     "batch norm": (Normed, {"opt__ema_buffers": "own"}),
 }
 

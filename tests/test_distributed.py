@@ -99,7 +99,7 @@ def test_rows_that_one_rank_could_not_read_are_missing_everywhere(out, one):
 
 
 @many
-@pytest.mark.parametrize("name", ["plain", "from disk", "two views"])
+@pytest.mark.parametrize("name", ["plain", "from disk", "two views", "ReMix"])
 def test_batches_and_views_are_those_of_one_process(out, one, count, name):
     runs = several(out, count)
     assert len(one[name]) == 4 * ranks.configuration(**ranks.TRAININGS[name][1]).epochs
@@ -116,7 +116,7 @@ def test_workers_and_memory_do_not_change_batches(one):
 
 
 @many
-@pytest.mark.parametrize("name", ["plain", "from disk", "two views"])
+@pytest.mark.parametrize("name", ["plain", "from disk", "two views", "ReMix"])
 def test_training_ends_where_one_process_ends(out, count, name):
     a, b = (checkpoint.load(out / f"{n} {name}") for n in (1, count))
     assert a.epoch == b.epoch and a.queue == b.queue and a.tensors.keys() == b.tensors.keys()

@@ -1,5 +1,6 @@
 """Figures say what they should, refuse wrong shapes by name, and give the same bytes twice."""
 
+import io
 import itertools
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from dynamix import plots
 from dynamix.plots.clips import tracker_errors
 from dynamix.plots.marks import letter
 from dynamix.plots.relabeling import decisions
-from dynamix.plots.style import MARGIN, WIDTH, text_width, wrap
+from dynamix.plots.style import MARGIN, WIDTH, _few_colors, text_width, wrap
 
 
 def crops(*shape: int) -> torch.Tensor:
@@ -331,3 +332,25 @@ def test_meanings_differ_for_every_kind_of_color_vision(vision):
     for a, b in itertools.combinations(meanings, 2):
         distance = np.linalg.norm(lab(plots.PALETTE[a], vision) - lab(plots.PALETTE[b], vision))
         assert distance > 20, f"{a} and {b} look alike to {vision} eyes"
+
+
+def test_pictures_of_notebooks_keep_the_colors_of_areas():
+    """256 colors: the frequent ones exactly, every other pixel the nearest of them."""
+    rng = np.random.default_rng(0)
+    pixels = np.tile(np.array([251, 250, 246], np.uint8), (40, 50, 1))
+    pixels[5:20, 5:30] = (31, 95, 176)
+    shades = rng.integers(0, 256, (400, 3))
+    pixels[25:35, 5:45] = shades.reshape(10, 40, 3)
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "png")
+    few = _few_colors(png.getvalue())
+    with Image.open(io.BytesIO(few)) as image:
+        reduced = np.asarray(image.convert("RGB"))
+    area = np.ones((40, 50), bool)
+    area[25:35, 5:45] = False
+    assert np.array_equal(reduced[area], pixels[area])
+    kept = np.unique(reduced.reshape(-1, 3), axis=0).astype(int)
+    assert len(kept) == 256
+    nearest = ((shades[:, None] - kept) ** 2).sum(-1).min(1)
+    assert np.array_equal(((reduced[~area].astype(int) - shades) ** 2).sum(-1), nearest)
+    assert _few_colors(png.getvalue()) == few and len(few) < len(png.getvalue())

@@ -6,10 +6,12 @@ plots.save(plots.sheet(crops, title="Eight people, eight cameras"), "figures/she
 
 from dynamix.plots.batches import batches
 from dynamix.plots.centroids import draws, error_grid, errors, pursuit
+from dynamix.plots.circle import rings
 from dynamix.plots.clips import clips
 from dynamix.plots.clusters import clusters
 from dynamix.plots.crops import mixed_batch, ranked_lists, sheet
 from dynamix.plots.curves import results_bars, similarity_histograms, training_curves
+from dynamix.plots.effects import effects
 from dynamix.plots.hero import hero
 from dynamix.plots.kinds import kinds
 from dynamix.plots.methods import methods
@@ -38,9 +40,11 @@ from dynamix.plots.style import PALETTE, save, use_style
 from dynamix.plots.tables import TableLine, paper_table
 
 __all__ = [
-    "PALETTE", "TableLine", "assignment", "batches", "box_shifts", "clips", "clusters", "draws", "error_grid",
-    "errors", "hero", "intervals", "kinds", "methods", "mixed_batch", "overview", "paper_table",
-    "precision_recall", "pursuit", "push_matrix", "push_shares", "queues", "ranked_lists", "ranking_by_hand",
-    "ranking_strips", "relabeling", "remix_overview", "results_bars", "save", "save_sheets", "score_changes",
-    "search_sheet", "sheet", "similarity_histograms", "stages", "strangers", "training_curves", "use_style",
+    "PALETTE", "MergeGraph", "TableLine", "assignment", "batches", "box_shifts", "chain", "clips",
+    "clusters", "effects", "decision_map", "draws", "error_grid", "errors", "hero", "intervals", "kinds",
+    "merge_graphs", "methods", "mixed_batch", "overview", "paper_table", "precision_recall", "pursuit",
+    "push_matrix", "push_shares", "queues", "ranked_lists", "ranking_by_hand", "ranking_strips",
+    "relabeling", "remix_overview", "repairs", "results_bars", "rings", "save", "save_sheets",
+    "score_changes", "search_sheet", "sheet", "similarity_histograms", "stages", "strangers",
+    "threshold_curves", "training_curves", "use_style",
 ]  # fmt: skip
