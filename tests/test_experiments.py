@@ -13,7 +13,7 @@ import pytest
 
 from dynamix import data
 from dynamix.config import change, identity, mini, to_json
-from dynamix.experiments import datasets, demo, figures, ladder, records, run
+from dynamix.experiments import datasets, demo, figures, records, run
 from dynamix.experiments import spec as specs
 from dynamix.experiments.rows import METHODS, variant
 
@@ -134,12 +134,6 @@ def test_a_result_without_the_asked_worlds_is_not_taken(small_config, tmp_path, 
 def test_provenance_without_git(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert records.provenance()["commit"] == "unknown"
-
-
-def test_readme_shows_the_recorded_ladder():
-    text = (ROOT / "README.md").read_text()
-    shown = text.split("<!-- ladder")[1].split("-->", 1)[1].split("<!-- /ladder")[0].strip()
-    assert shown == ladder.short_table(RECORD.with_name("ladder.json")).strip()
 
 
 def test_recorded_claims_hold():

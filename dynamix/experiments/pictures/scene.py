@@ -78,8 +78,9 @@ class Scene:
 
     def similarity(self, multi: np.ndarray, single: np.ndarray) -> Tensor:
         """cos of the centroids of `multi` (R,) and `single` (C,) labels, (R, C)."""
-        left = torch.searchsorted(self.multi.labels, torch.from_numpy(multi))
-        right = self.single.index_of(torch.from_numpy(single))
+        rows, columns = (torch.from_numpy(np.ascontiguousarray(each)) for each in (multi, single))
+        left = torch.searchsorted(self.multi.labels, rows)
+        right = self.single.index_of(columns)
         return unit(self.multi.centroids[left]) @ unit(self.single.centroids[right]).T
 
     def batches(self, mode: str) -> MixedBatches:

@@ -1,0 +1,54 @@
+"""What notebook 03 prepares: a large person, and what an altered search loses after each layer."""
+
+import json
+
+import pytest
+import torch
+
+from dynamix import checkpoint, data, encoders
+from dynamix.config import change
+from dynamix.experiments.lessons import encoders as lesson
+
+LAYERS = {
+    "ibn_cnn": ["convolution", "residual 1", "residual 2", "residual 3", "embedding"],
+    "hybrid": ["convolution", "residual 1", "residual 2", "attention 1", "attention 2", "embedding"],
+}
+
+
+def test_a_person_at_another_size_is_the_same_each_time(small_config):
+    drawn = lesson.person(small_config.mannequins, (96, 48), row=1)
+    assert drawn.shape == (3, 96, 48) and drawn.dtype == torch.uint8
+    assert torch.equal(drawn, lesson.person(small_config.mannequins, (96, 48), row=1))
+    assert not torch.equal(drawn, lesson.person(small_config.mannequins, (96, 48), row=0))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_has_its_score(name, world_roots, small_config):
+    query, gallery = (data.load("plaza", world_roots["plaza"], split) for split in ("query", "gallery"))
+    config = change(small_config, encoder__name=name)
+    encoder = encoders.build(config.encoder)
+    found = lesson.stages(encoder, config, query, gallery)
+    assert [each.stage for each in found] == LAYERS[name]
+    assert all(0 < each.plain <= 1 and 0 < each.altered <= 1 for each in found)
+    assert any(each.plain != each.altered for each in found)
+    same = lesson.stages(encoder, config, query, gallery, change="as they are")
+    assert all(each.plain == each.altered for each in same)
+    assert not encoder.neck._forward_hooks and not encoder.training
+
+
+def test_pooling_takes_four_stripes_of_maps_and_of_tokens():
+    maps = torch.arange(8.0).view(1, 1, 8, 1).expand(1, 1, 8, 2)
+    assert lesson._pooled(maps, None).tolist() == [[0.5, 2.5, 4.5, 6.5]]
+    tokens = maps.flatten(2).transpose(1, 2)  # (1, 16, 1)
+    assert lesson._pooled(tokens, (8, 2)).tolist() == [[0.5, 2.5, 4.5, 6.5]]
+    assert lesson._pooled(torch.ones(2, 3), (8, 2)).shape == (2, 3)
+
+
+def test_the_command_keeps_a_row_per_layer(tmp_path, small_config, world_roots, monkeypatch):
+    encoder = encoders.build(small_config.encoder)
+    monkeypatch.setattr(checkpoint, "load_encoder", lambda run: (encoder, small_config))
+    monkeypatch.setattr("dynamix.experiments.spec.Spec.roots", lambda spec: world_roots)
+    lesson.main((tmp_path / "a",), tmp_path / "kept.json")
+    kept = json.loads((tmp_path / "kept.json").read_text())["rows"]
+    assert [row["stage"] for row in kept] == LAYERS[small_config.encoder.name]
+    assert {(row["run"], row["world"], row["change"]) for row in kept} == {("a", "plaza", "color cast")}
