@@ -11,7 +11,9 @@ from dynamix.plots.clips import clips
 from dynamix.plots.clusters import clusters
 from dynamix.plots.crops import mixed_batch, ranked_lists, sheet
 from dynamix.plots.curves import results_bars, similarity_histograms, training_curves
+from dynamix.plots.datasets import backgrounds, delivered, pair_distances, world_rows
 from dynamix.plots.effects import effects
+from dynamix.plots.encoders import alterations, halves, lags, layers, pair_histograms, tokens
 from dynamix.plots.hero import hero
 from dynamix.plots.kinds import kinds
 from dynamix.plots.methods import methods
@@ -33,6 +35,7 @@ from dynamix.plots.refinement import (
     threshold_curves,
 )  # fmt: skip
 from dynamix.plots.relabeling import relabeling
+from dynamix.plots.rhythm import rhythm
 from dynamix.plots.sampling import assignment, push_matrix, push_shares, queues, strangers
 from dynamix.plots.search import save_sheets, search_sheet
 from dynamix.plots.stages import stages
@@ -40,11 +43,13 @@ from dynamix.plots.style import PALETTE, save, use_style
 from dynamix.plots.tables import TableLine, paper_table
 
 __all__ = [
-    "PALETTE", "MergeGraph", "TableLine", "assignment", "batches", "box_shifts", "chain", "clips",
-    "clusters", "effects", "decision_map", "draws", "error_grid", "errors", "hero", "intervals", "kinds",
-    "merge_graphs", "methods", "mixed_batch", "overview", "paper_table", "precision_recall", "pursuit",
-    "push_matrix", "push_shares", "queues", "ranked_lists", "ranking_by_hand", "ranking_strips",
-    "relabeling", "remix_overview", "repairs", "results_bars", "rings", "save", "save_sheets",
-    "score_changes", "search_sheet", "sheet", "similarity_histograms", "stages", "strangers",
-    "threshold_curves", "training_curves", "use_style",
+    "PALETTE", "MergeGraph", "TableLine", "alterations", "assignment", "backgrounds", "batches",
+    "box_shifts", "chain", "clips", "clusters", "decision_map", "delivered", "draws", "effects",
+    "error_grid", "errors", "halves", "hero", "intervals", "kinds", "lags", "layers", "merge_graphs",
+    "methods", "mixed_batch", "overview", "pair_distances", "pair_histograms", "paper_table",
+    "precision_recall", "pursuit", "push_matrix", "push_shares", "queues", "ranked_lists",
+    "ranking_by_hand", "ranking_strips", "relabeling", "remix_overview", "repairs", "results_bars",
+    "rhythm", "rings", "save", "save_sheets", "score_changes", "search_sheet", "sheet",
+    "similarity_histograms", "stages", "strangers", "threshold_curves", "tokens", "training_curves",
+    "use_style", "world_rows",
 ]  # fmt: skip
