@@ -105,7 +105,7 @@ def test_dumbbells_go_from_the_mean_without_a_change_to_the_mean_with_it():
     ]
     assert np.allclose(bars, [[55, 85], [20, 70], [85, 85], [75, 70]])
     shown = texts(FIGURES["alterations"])
-    assert {"−30", "−50", "+0", "+5", "cast", "noise", "one", "two"} <= set(shown) and "none" not in shown
+    assert {"−30", "−50", "0", "+5", "cast", "noise", "one", "two"} <= set(shown) and "none" not in shown
     dots = [line.get_xdata() for line in axes.lines if line.get_marker() == "."]
     assert np.allclose(dots, [[50, 60], [85, 85]])  # seeds, where there are several
 

@@ -12,8 +12,9 @@ STRIPES = 4
 class IBN(nn.Module):
     """Instance norm on the first half of the channels, batch norm on the rest (IBN-a, Pan et al. 2018).
 
-    The instance half forgets an image's contrast and color cast, which differ between cameras; the batch
-    half keeps what tells people apart. Names as in published IBN weights.
+    The instance half forgets an image's contrast, and part of its color cast (exactly only what scales and
+    shifts a channel), which differ between cameras; the batch half keeps what tells people apart. Names as
+    in published IBN weights.
     """
 
     def __init__(self, channels: int):

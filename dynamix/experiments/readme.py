@@ -31,6 +31,13 @@ RELABELED = {  # the same for rows of Table 4: other ways to relabel
     "calibrated thresholds": "calibrated",
 }
 SAMPLED = {f"{mode} pairs": mode for mode in ("random", "hard", "soft", "mean")}  # of Table 8
+DRAWN = {  # of the regimes: another drawing of people and cameras
+    "another drawing, labeled alone": "as in the tables: labeled alone",
+    "another drawing, raw labels": "as in the tables: naive centroids",
+    "another drawing, Relabeling": "as in the tables: + RM",
+    "cameras that stand still, raw labels": "cameras that stand still: naive centroids",
+    "cameras that stand still, Relabeling": "cameras that stand still: + RM",
+}
 
 
 def block(path: Path = Path("figures/tables/table3.mini.md")) -> str:
@@ -41,11 +48,11 @@ def block(path: Path = Path("figures/tables/table3.mini.md")) -> str:
 def findings(root: Path = Path(".")) -> dict[str, str]:
     """Numbers of the findings, as text: mean ± std of mAP, shares in percent."""
     results = root / "figures/results"
-    made = Request(names=("table3", "table4", "table8"), results=results / "runs").ledger()
+    made = Request(names=("table3", "table4", "table8", "regimes"), results=results / "runs").ledger()
     table = tables.table("table3")
     found, column = found_of(table, made, {}), table.columns[1]
     ended = {name: found[row] for name, row in ROWS.items()}
-    for other, rows in (("table4", RELABELED), ("table8", SAMPLED)):
+    for other, rows in (("table4", RELABELED), ("table8", SAMPLED), ("regimes", DRAWN)):
         there = found_of(tables.table(other), made, {})
         ended |= {name: there[row] for name, row in rows.items()}
     values = {
@@ -53,7 +60,7 @@ def findings(root: Path = Path(".")) -> dict[str, str]:
         for name, each in ended.items()
     }
     means = {name: statistics.mean(each) for name, each in values.items()}
-    texts = {name: f"{means[name]:.1f} ± {statistics.stdev(each):.1f}" for name, each in values.items()}
+    texts = {name: f"{means[name]:.1f}{_spread(each)}" for name, each in values.items()}
     gain, most = (means[name] - means["raw labels"] for name in ("Relabeling", "true identities"))
     texts["share of the most"] = f"{100 * gain / most:.0f} %"
     for name, when in (("Relabeling", "before"), *((name, "after") for name in ("Relabeling", *RELABELED))):
@@ -67,7 +74,11 @@ def findings(root: Path = Path(".")) -> dict[str, str]:
         for world in ("plaza", "campus"):
             scored = statistics.mean(result["scores"][world]["mAP"] for result in found[row])
             texts[f"{kind} on {world}"] = f"{100 * scored:.1f}"
-    return texts | _contributions(results) | _sensitivities(results)
+    return texts | _contributions(results) | _sensitivities(results) | _stages(results)
+
+
+def _spread(values: list[float]) -> str:
+    return f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else " (one seed)"
 
 
 def _contributions(results: Path) -> dict[str, str]:
@@ -89,6 +100,21 @@ def _sensitivities(results: Path) -> dict[str, str]:
             chosen = [row for row in rows if (row["encoder"], row["change"]) == (encoder, change)]
             lost = statistics.mean(plain[row["run"]] - row["mAP"] for row in chosen)
             texts[f"{change}, {kind}"] = f"{100 * lost:.0f}"
+    return texts
+
+
+def _stages(results: Path) -> dict[str, str]:
+    """Points of mAP on plaza that the last layers add to those that both encoders share."""
+    rows, texts = records.read(results / "stages.mini.json")["rows"], {}
+    for encoder, last in (("ibn_cnn", "residual 3"), ("hybrid", "attention 2")):
+        for what in ("plain", "altered"):
+            of = {
+                stage: statistics.mean(
+                    row[what] for row in rows if (row["encoder"], row["stage"]) == (encoder, stage)
+                )
+                for stage in ("residual 2", last)
+            }
+            texts[f"{last} adds, {what}"] = f"{100 * (of[last] - of['residual 2']):+.1f}".replace("-", "−")
     return texts
 
 

@@ -122,10 +122,10 @@ def main(
     for run in runs:
         encoder, config = checkpoint.load_encoder(run)
         root = Spec(name="stages", config=config, score_on=(world,)).roots()[world]
-        sides = (data.load(world, root, split) for split in ("query", "gallery"))
+        query, gallery = (data.load(world, root, split) for split in ("query", "gallery"))
         known = {"run": run.name, "seed": config.seed, "encoder": config.encoder.name}
         known |= {"world": world, "change": change}
-        kept += [known | asdict(each) for each in stages(encoder, config, *sides, change=change)]
+        kept += [known | asdict(each) for each in stages(encoder, config, query, gallery, change)]
     records.write(record, {"rows": kept, "provenance": records.provenance()})
 
 

@@ -71,7 +71,7 @@ def drawn(
         {name: all_of(key) for key, name in LOSSES.items()},
         {
             "centroids loss alone": all_of("cen"),
-            "learning rate, thousandths": all_of("rate", 1000),
+            "learning rate, thousandths": all_of("rate", 1000.0),
             "distance of the momentum encoder, %": all_of("distance"),
         },
         {
