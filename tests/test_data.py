@@ -232,6 +232,15 @@ class TestDecode:
         first = stores.environment(str(tmp_path / "real"))
         assert stores.environment(str(tmp_path / "link")) is first
 
+    def test_a_deleted_lmdb_does_not_bar_one_that_inherits_its_inode_numbers(self, tmp_path):
+        for name in ("old", "new"):
+            with lmdb.open(str(tmp_path / name)) as environment, environment.begin(write=True) as writing:
+                writing.put(b"k", name.encode())
+        assert stores.value(str(tmp_path / "old"), "k") == b"old"
+        (tmp_path / "old" / "lock.mdb").rename(tmp_path / "new" / "lock.mdb")  # number and all
+        (tmp_path / "old" / "data.mdb").unlink()
+        assert stores.value(str(tmp_path / "new"), "k") == b"new"
+
     def test_resize(self, tmp_path):
         table, levels = write_images(tmp_path, 1, size=(64, 128))
         image = Images.of(table, SIZE).pixels[0]

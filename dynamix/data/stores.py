@@ -74,20 +74,34 @@ def _get(opened: Any, folder: str, key: str) -> bytes | None:
 
 def _held(folder: str) -> Any:
     try:
-        state = os.stat(os.path.join(folder, "data.mdb"))
+        size = os.path.getsize(os.path.join(folder, "data.mdb"))
     except FileNotFoundError:
         raise FileNotFoundError(
             f"no LMDB in {folder} (data.mdb is missing): give the dataset's folder"
         ) from None
-    stamp = (os.getpid(), state.st_ino, state.st_mtime_ns)
+    stamp = _stamp(folder)
     held = _environments.get(folder)
     if held is not None and held[0] == stamp:
         return held[1]
-    if held is not None:
-        _environments.pop(folder)[1].close()
-    opened = _opened(folder, state.st_size)
+    # lmdb refuses files whose inode numbers it holds open, and a deleted LMDB's numbers are given out again.
+    for other in [name for name, (before, _) in _environments.items() if before != _stamp(name)]:
+        _environments.pop(other)[1].close()
+    opened = _opened(folder, size)
     _environments[folder] = (stamp, opened)
     return opened
+
+
+def _stamp(folder: str) -> tuple[int | None, ...]:
+    """Process, files and time of writing: another one asks for another opening."""
+    found: list[int | None] = [os.getpid()]
+    for name, parts in (("data.mdb", ("st_ino", "st_mtime_ns")), ("lock.mdb", ("st_ino",))):
+        try:
+            state = os.stat(os.path.join(folder, name))
+        except FileNotFoundError:  # no lock.mdb where nobody has written since
+            found.append(None)
+        else:
+            found += [getattr(state, part) for part in parts]
+    return tuple(found)
 
 
 def _opened(folder: str, size: int) -> Any:
