@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from dynamix import plots
 from dynamix.experiments import regimes
-from dynamix.experiments.regimes import Effect, effects, noise
+from dynamix.experiments.paired import noise
+from dynamix.experiments.regimes import Effect, effects
 from dynamix.experiments.report import Failure
 
 SAME = "as in the tables"

@@ -7,6 +7,7 @@ plots.save(plots.sheet(crops, title="Eight people, eight cameras"), "figures/she
 from dynamix.plots.batches import batches
 from dynamix.plots.centroids import draws, error_grid, errors, pursuit
 from dynamix.plots.circle import rings
+from dynamix.plots.claims import Claimed, claims
 from dynamix.plots.clips import clips
 from dynamix.plots.clusters import clusters
 from dynamix.plots.crops import mixed_batch, ranked_lists, sheet
@@ -43,8 +44,8 @@ from dynamix.plots.style import PALETTE, save, use_style
 from dynamix.plots.tables import TableLine, paper_table
 
 __all__ = [
-    "PALETTE", "MergeGraph", "TableLine", "alterations", "assignment", "backgrounds", "batches",
-    "box_shifts", "chain", "clips", "clusters", "decision_map", "delivered", "draws", "effects",
+    "PALETTE", "Claimed", "MergeGraph", "TableLine", "alterations", "assignment", "backgrounds", "batches",
+    "box_shifts", "chain", "claims", "clips", "clusters", "decision_map", "delivered", "draws", "effects",
     "error_grid", "errors", "halves", "hero", "intervals", "kinds", "lags", "layers", "merge_graphs",
     "methods", "mixed_batch", "overview", "pair_distances", "pair_histograms", "paper_table",
     "precision_recall", "pursuit", "push_matrix", "push_shares", "queues", "ranked_lists",
