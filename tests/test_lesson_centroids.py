@@ -1,7 +1,6 @@
-"""What notebook 05 needs beside the modules: following centroids, a crowd, and an honest comparison."""
+"""What notebook 05 needs beside the modules: following centroids, and a crowd."""
 
 import numpy as np
-import pytest
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
@@ -10,9 +9,6 @@ from dynamix.config import Config, change
 from dynamix.data.table import Paths, from_columns
 from dynamix.experiments import lessons
 from dynamix.experiments.lessons import centroids as lesson
-from dynamix.experiments.report.cells import Failure
-from dynamix.experiments.tables.kinds import Column, PaperTable, Row
-from dynamix.experiments.tables.shared import ABLATION
 
 ALL, TWO = (change(Config(), ecm__K=K) for K in ("all", 2))
 
@@ -63,26 +59,3 @@ def test_the_bend_has_a_panel_for_each_alpha():
     figure = lesson.around_a_bend({"a": 0.0, "b": 0.5})
     assert [axes.get_label() for axes in figure.axes] == ["page", "a", "b"]
     assert not figure.findobj(Circle)
-
-
-class TestCompared:
-    table = PaperTable(
-        name="t", title="", claim="", rows=(Row(name="a"), Row(name="b")), data=ABLATION,
-        columns=(Column(title="mAP", key="mAP", read=lambda row, result: result["mAP"]),), ranked_by="mAP",
-    )  # fmt: skip
-
-    def said(self, a, b):
-        results = {"a": [{"mAP": x} for x in a], "b": [*({"mAP": x} for x in b), Failure(9, "lost")]}
-        return lesson.compared(self.table, "a", "b", results)
-
-    def test_a_small_step_is_not_called_one(self):
-        assert "a step of +0.1, not more than seeds explain" in self.said([60, 61, 62], [60.1, 61.1, 62.1])
-
-    def test_a_large_step_is(self):
-        text = self.said([60, 61, 62], [70, 71, 72])
-        assert "61.0 ± 1.0 mAP (3 seeds)" in text and "a step of +10.0, more than seeds explain" in text
-
-    @pytest.mark.parametrize("b", [[], [5.0]])
-    def test_what_has_not_run_is_not_compared(self, b):
-        text = self.said([60, 61], b)
-        assert "too few seeds to compare" in text and ("not run" in text) == (not b)

@@ -1,6 +1,7 @@
 """What notebook 03 prepares: a large person, and what an altered search loses after each layer."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from dynamix import checkpoint, data, encoders
 from dynamix.config import change
 from dynamix.experiments.lessons import encoders as lesson
 
+RESULTS = Path(__file__).parent.parent / "figures/results"
 LAYERS = {
     "ibn_cnn": ["convolution", "residual 1", "residual 2", "residual 3", "embedding"],
     "hybrid": ["convolution", "residual 1", "residual 2", "attention 1", "attention 2", "embedding"],
@@ -52,3 +54,43 @@ def test_the_command_keeps_a_row_per_layer(tmp_path, small_config, world_roots, 
     kept = json.loads((tmp_path / "kept.json").read_text())["rows"]
     assert [row["stage"] for row in kept] == LAYERS[small_config.encoder.name]
     assert {(row["run"], row["world"], row["change"]) for row in kept} == {("a", "plaza", "color cast")}
+
+
+def test_recorded_rows_stand_beside_the_papers():
+    rows = {"cnn": ("table3", "ReMix, given labels"), "transformer": ("table3", "+ ViT")}
+    found = lesson.recorded(rows, RESULTS / "runs")
+    assert [each.mAP.paper for each in found.values()] == ["60.1", "63.9"]
+    worlds = found["cnn"].worlds
+    assert list(worlds) == ["plaza", "campus", "station", "hall"]
+    assert found["cnn"].mAP.mean == pytest.approx((worlds["station"] + worlds["hall"]) / 2)
+    shown = lesson.beside_the_paper(found).splitlines()
+    assert len(shown) == 4 and shown[2].startswith("| cnn | Table 3: ReMix, given labels | 60.1 | ")
+    assert f"| {worlds['hall']:.1f} |" in shown[2]
+    said = lesson.gain(found, "cnn", "transformer")
+    here = found["transformer"].mAP.mean - found["cnn"].mAP.mean
+    assert (
+        said.startswith("transformer instead of cnn: the paper +3.8 points") and f"here {here:+.1f}" in said
+    )
+
+
+def test_rows_that_have_not_run_say_so(tmp_path):
+    rows = {"cnn": ("table3", "ReMix, given labels"), "transformer": ("table3", "+ ViT")}
+    found = lesson.recorded(rows, tmp_path)
+    assert lesson.beside_the_paper(found).splitlines()[3] == (
+        "| transformer | Table 3: + ViT | 63.9 | not run | – | – | – | – |"
+    )
+    assert lesson.gain(found, "cnn", "transformer").endswith("+3.8 points of mAP; here not run yet")
+
+
+def test_seeds_of_a_network_side_by_side(tmp_path):
+    rows = [
+        {"encoder": "a", "stage": "first", "plain": 0.5, "altered": 0.2},
+        {"encoder": "b", "stage": "first", "plain": 0.9, "altered": 0.9},
+        {"encoder": "a", "stage": "first", "plain": 0.6, "altered": 0.1},
+        {"encoder": "a", "stage": "last", "plain": 0.7, "altered": 0.3},
+    ]
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps({"rows": rows}))
+    both = lesson.of_networks(file, {"net": "a"}, "stage", ("plain", "altered"))
+    assert both == {"net": {"first": [(0.5, 0.2), (0.6, 0.1)], "last": [(0.7, 0.3)]}}
+    assert lesson.of_networks(file, {"net": "b"}, "stage", ("plain",)) == {"net": {"first": [0.9]}}

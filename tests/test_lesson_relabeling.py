@@ -1,4 +1,4 @@
-"""Notebook 06's walk through a component, and the portraits of PIDs."""
+"""Notebook 06: owners of labels, the walk through a component, portraits of PIDs, recorded gains."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,16 @@ import numpy as np
 import torch
 
 from dynamix.centroids import CentroidsMemory
-from dynamix.experiments.lessons.relabeling import farthest_walk, portraits
+from dynamix.experiments.lessons.relabeling import (
+    farthest_walk,
+    label_gains,
+    mean_scores,
+    owners,
+    portraits,
+)
+from dynamix.experiments.report.cells import Failure
+from dynamix.experiments.tables.kinds import Column, PaperTable, Row
+from dynamix.experiments.tables.shared import ABLATION
 from dynamix.relabeling import Relabeled
 from dynamix.similarity import unit
 
@@ -14,6 +23,12 @@ from dynamix.similarity import unit
 def on_circle(*degrees: float | int) -> torch.Tensor:
     turn = torch.deg2rad(torch.tensor([float(each) for each in degrees], dtype=torch.float64))
     return torch.stack([turn.cos(), turn.sin()], 1)
+
+
+def test_a_label_belongs_to_the_person_with_most_of_its_images():
+    labels = torch.tensor([4, 4, 4, 4, 7, 9, 9])
+    truth = torch.tensor([2, 2, 5, -1, -1, 6, 3])
+    assert owners(labels, truth) == {4: 2, 7: -1, 9: 3}
 
 
 class TestFarthestWalk:
@@ -44,3 +59,26 @@ def test_portraits_are_kept_images_nearest_to_the_centroid():
 
 def rows_as_images(rows: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(rows).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 2)
+
+
+class TestRecorded:
+    table = PaperTable(
+        name="t", title="", claim="", data=ABLATION, ranked_by="mAP",
+        rows=(Row(name="a", printed={"m": 60.5}), Row(name="b"), Row(name="c")),
+        columns=(Column(title="mAP", key="m", read=lambda row, result: result["mAP"]),),
+    )  # fmt: skip
+
+    def result(self, score, after):
+        return {"mAP": score, "quality_before": {"f1": 0.67}, "quality_after": {"f1": after}}
+
+    def test_means_are_over_the_seeds_that_ended(self):
+        found = {"a": [self.result(60, 0.9), Failure(1, "lost"), self.result(63, 0.9)]}
+        paper, ours = mean_scores(self.table, found)
+        assert paper["a"] == 60.5 and np.isnan(paper["b"])
+        assert ours["a"] == 61.5 and np.isnan(ours["b"])
+
+    def test_says_score_spread_and_labels(self):
+        found = {"a": [self.result(60, 0.90), self.result(62, 0.92)], "b": [self.result(60, 0.9)]}
+        first, second, third = label_gains(self.table, found, ["a", "b", "c"]).splitlines()
+        assert first.split() == "a 61.0 ± 1.4 mAP (2 seeds), F1 of the labels 67 -> 91 %".split()
+        assert second.split() == ["b", "one", "seed"] and third.split() == ["c", "not", "run"]

@@ -13,6 +13,7 @@ from dynamix import plots
 from dynamix.experiments.contribution import contribution
 from dynamix.experiments.lessons import sampling as lesson
 from dynamix.experiments.pictures.dynamix_figures import pairs_of
+from dynamix.plots.batches import signed
 from dynamix.plots.sampling import PARTNER, RING, SHADE, SINGLE, Choice, Push, Rest
 from tests.test_contribution import scene  # noqa: F401
 from tests.test_plots import count_crops, crops, inside, texts
@@ -87,7 +88,7 @@ def test_the_chosen_cells_are_framed_and_the_cheapest_is_darkest():
     wide = (8.5 - 2 * 0.28 - 0.62) / 3
     assert first < second and right - left == pytest.approx(2 * wide)
     said = texts(figure)
-    assert {"0.50", "\N{MINUS SIGN}0.20", "cost 0.40", "cost 0.80", "chosen"} <= set(said)
+    assert {"0.50", "\N{MINUS SIGN}0.20", "cost 0.40", "cost 0.80", "chosen", "high cost"} <= set(said)
     assert "each row's own best" not in said and "not looked at" not in said
     cells = [p for p in figure.findobj(Rectangle) if p.get_width() == pytest.approx(wide - 0.04)]
     dark = [to_hex(p.get_facecolor()) for p in cells]
@@ -102,6 +103,7 @@ def test_what_each_row_wants_is_starred_and_what_is_not_kept_is_blank():
     cells = [p for p in figure.findobj(Rectangle) if 2 < p.get_width() < 3]
     assert [p.get_facecolor()[3] > 0 for p in cells] == kept.ravel().tolist()
     assert {"each row's own best", "not looked at"} <= set(texts(figure))
+    assert "high cost" not in texts(figure)  # its color is next to that of what nobody looks at
 
 
 def test_many_columns_leave_no_room_for_costs():
@@ -220,6 +222,15 @@ def test_contested_is_the_first_batch_in_which_two_want_the_same(scene):  # noqa
         assert len(set(single.tolist())) == strangers and set(single.tolist()) <= set(scene.pool.tolist())
         assert multi.tolist() == everyone[places[-1], :2].tolist()
     assert len(set(places)) > 1
+
+
+def test_matrix_says_its_target(scene, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(lesson, "typical", lambda scene, labels: crops(len(labels)))
+    multi, single = lesson.contested(scene, 2, 5)
+    target = float(np.median(scene.similarity(multi, single).numpy()))
+    figure = lesson.matrix(scene, multi, single, np.array([0, 1]), title="T")
+    said = f"the target, their median, is {signed(target)}"
+    assert any(said in " ".join(text.split()) for text in texts(figure)) and inside(figure)
 
 
 def test_between_adds_up_to_the_strangers_share(scene):  # noqa: F811

@@ -137,7 +137,7 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
 
 def ours(claim: Claim, found: Found) -> tuple[float, ...]:
     """Points for each seed that both rows of `claim` have, of what its table has `found`; () before that."""
-    scores = by_seed(claim.table, found, _column(claim))
+    scores = by_seed(tables.table(claim.table), found, _column(claim))
     return differences(scores.get(claim.row, {}), scores.get(claim.without, {}))
 
 

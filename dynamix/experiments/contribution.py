@@ -41,7 +41,7 @@ class Contribution:
 def push(
     features: Float[Tensor, "B D"], labels: Int[Tensor, " B"], single: Bool[Tensor, " B"], tau: float
 ) -> tuple[Float[Tensor, "m B"], Float[Tensor, "m B"]]:
-    """p_ik of the instance loss (ReMix Eq. 3) for multi-camera anchors, mean over positives, and cosines.
+    """p_ik of the instance loss (ReMix Eqs. 4-5) for multi-camera anchors, mean over positives, and cosines.
 
     Features are unit rows, keys the same rows; zero for positives.
     """

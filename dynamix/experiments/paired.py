@@ -6,19 +6,17 @@ from collections.abc import Mapping
 
 from dynamix.experiments import tables
 from dynamix.experiments.report import Found
-from dynamix.experiments.tables.kinds import Column
+from dynamix.experiments.tables.kinds import Column, PaperTable
 
 REFERENCE = "table3"  # its rows, of three seeds each, say how far seeds alone move a number
 
 
-def by_seed(table_name: str, found: Found, column: Column | None = None) -> dict[str, dict[int, float]]:
+def by_seed(table: PaperTable, found: Found, column: Column | None = None) -> dict[str, dict[int, float]]:
     """Row -> seed -> `column` (mAP of the ablations unless given) of what has ended well."""
-    table, scores = tables.table(table_name), dict[str, dict[int, float]]()
-    read = (column or table.columns[1]).read
-    for row, ended in found.items():
-        results = [each for each in ended if isinstance(each, dict)]
-        values = {each["seed"]: read(tables.row(table, row), each) for each in results}
-        scores[row] = {seed: value for seed, value in values.items() if value is not None}
+    read, rows, scores = (column or table.columns[1]).read, {row.name: row for row in table.rows}, {}
+    for name, ended in found.items():
+        values = {each["seed"]: read(rows[name], each) for each in ended if isinstance(each, dict)}
+        scores[name] = {seed: value for seed, value in values.items() if value is not None}
     return scores
 
 
@@ -32,8 +30,27 @@ def noise(found: Found) -> float:
 
     Raises ValueError where no row has two seeds.
     """
-    scores = by_seed(REFERENCE, found).values()
+    scores = by_seed(tables.table(REFERENCE), found).values()
     variances = [statistics.variance(each.values()) for each in scores if len(each) > 1]
     if not variances:
         raise ValueError(f"no row of {REFERENCE} has two seeds: reproduce it with --seeds 3 first")
     return math.sqrt(statistics.fmean(variances))
+
+
+def compared(table: PaperTable, before: str, after: str, found: Found) -> str:
+    """Two rows in the column that ranks the table, and whether seeds explain the step between them."""
+    column = next(each for each in table.columns if each.title == table.ranked_by)
+    scores, lines = by_seed(table, found, column), []
+    for name in (before, after):
+        values = list(scores.get(name, {}).values())
+        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+        shown = (
+            f"{statistics.fmean(values):.1f}{spread} {column.title} ({len(values)} seeds)" if values else ""
+        )
+        lines.append(f"{name:34} {shown or 'not run'}")
+    steps = differences(scores.get(after, {}), scores.get(before, {}))
+    if len(steps) < 2:
+        return "\n".join([*lines, "too few seeds to compare"])
+    step, noise = statistics.fmean(steps), statistics.stdev(steps) / math.sqrt(len(steps))
+    verdict = "more than" if abs(step) > 2 * noise else "not more than"
+    return "\n".join([*lines, f"a step of {step:+.1f}, {verdict} seeds explain (standard error {noise:.1f})"])

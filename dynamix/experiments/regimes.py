@@ -26,7 +26,7 @@ class Effect:
 
 def effects(found: Found) -> list[Effect]:
     """Those whose two rows have a seed in common, in the order of the regimes and their steps."""
-    scores, made = by_seed("regimes", found), []
+    scores, made = by_seed(tables.table("regimes"), found), []
     for regime in REGIMES:
         for step, (row, without) in WORTH.items():
             a, b = (scores.get(name(regime, each), {}) for each in (row, without))

@@ -222,7 +222,7 @@ def lags(
             color=color, weight="bold", annotation_clip=False,
         )  # fmt: skip
     axes.set_xlabel("step", fontsize=BODY)
-    axes.set_ylabel("distance of the weights", fontsize=BODY)
+    axes.set_ylabel("distance to the encoder's weights", fontsize=BODY)
     return done.figure
 
 
@@ -302,9 +302,10 @@ def layers(
     head = legend_height(items) + 0.32
     done = page(head + 2.3 + 0.34, title, note)
     legend(done.axes, done.top, items)
-    slot = (WIDTH - 2 * MARGIN - 0.4 + 0.25) / len(found)
+    room = (WIDTH - 2 * MARGIN - 0.4 + 0.25) / sum(map(len, found.values()))  # as much for every layer
+    left = MARGIN + 0.4
     for p, (network, by_layer) in enumerate(found.items()):
-        left = MARGIN + 0.4 + p * slot
+        slot = room * len(by_layer)
         axes = chart(done, left, done.top + head, slot - 0.25, 2.3, label=network)
         axes.set_title(f"{network}: mAP after each layer", pad=6)
         values = 100 * np.array([np.asarray(each, float) for each in by_layer.values()])  # (L, seeds, 2)
@@ -325,6 +326,7 @@ def layers(
             (0, 25, 50, 75, 100), [f"{tick} %" for tick in (0, 25, 50, 75, 100)] if not p else [""] * 5
         )
         axes.grid(axis="x", visible=False)
+        left += slot
     return done.figure
 
 

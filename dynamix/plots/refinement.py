@@ -395,26 +395,29 @@ def chain(crops: Array, links: Array, ends: float | int, *, title: str, note: st
     if n < 2:
         raise ValueError(f"a chain has at least two links, got {n} crops")
     near = as_array(links, "links", (n - 1,)).astype(float)
-    between = 0.38
+    between = 0.09
     width = min(1.0, (WIDTH - 2 * MARGIN - between * (n - 1)) / n)
     tall = width * shown.shape[1] / shown.shape[2]
-    done = page(tall + 0.62, title, note)
-    left, middle = MARGIN, done.top + tall / 2
+    done = page(tall + 0.94, title, note)
+    left, top = MARGIN, done.top + 0.32
     for i in range(n):
         x = left + i * (width + between)
-        crop(done.axes, shown[i], x, done.top, width)
+        crop(done.axes, shown[i], x, top, width)
         if i < n - 1:
-            done.axes.plot([x + width + 0.06, x + width + between - 0.06], [middle, middle], color=INK)
-            write(
-                done.axes, x + width + between / 2, middle - 0.1, f"{near[i]:.2f}", BODY, INK, ha="center",
-                weight="bold", va="baseline",
-            )  # fmt: skip
-    right, level = left + n * (width + between) - between, done.top + tall + 0.2
-    path = [(left + width / 2, level - 0.12), (left + width / 2, level), (right - width / 2, level)]
-    done.axes.plot(*zip(*path, (right - width / 2, level - 0.12), strict=True), color=PALETTE["wrong"])
+            ends_at = x + width / 2 + 0.05, x + 1.5 * width + between - 0.05
+            _bracket(done.axes, *ends_at, top - 0.05, -0.08, INK)
+            seam, words = x + width + between / 2, f"{near[i]:.2f}"
+            write(done.axes, seam, top - 0.19, words, BODY, INK, ha="center", weight="bold", va="baseline")
+    right, level = left + n * (width + between) - between, top + tall + 0.2
+    _bracket(done.axes, left + width / 2, right - width / 2, level - 0.12, 0.12, PALETTE["wrong"])
     words = f"first and last: {ends:.2f}".replace("-", "\N{MINUS SIGN}")
     at = (left + right) / 2
     write(
         done.axes, at, level + 0.24, words, BODY, PALETTE["wrong"], ha="center", weight="bold", va="baseline"
     )
     return done.figure
+
+
+def _bracket(axes: Axes, x: float, right: float, y: float, depth: float, color: str) -> None:
+    """A line from `x` to `right` with feet at `y`, `depth` below them."""
+    axes.plot([x, x, right, right], [y, y + depth, y + depth, y], color=color, linewidth=1.4)

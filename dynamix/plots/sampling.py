@@ -198,12 +198,13 @@ def _assignment_legend(wanted: bool, kept: bool) -> list[Item]:
     items: list[Item] = [
         (cell("none", RING, 2.2), 0.24, "chosen"),
         (cell(SHADE, "none", 0.0), 0.24, "low cost"),
-        (cell(CARD, LINE, 0.8), 0.24, "high cost"),
     ]
     if wanted:
         items.append((_wish, 0.14, "each row's own best"))
     if kept:
         items.append((cell("none", LINE, 0.8), 0.24, "not looked at"))
+    else:
+        items.insert(2, (cell(CARD, LINE, 0.8), 0.24, "high cost"))
     return items
 
 
@@ -292,7 +293,7 @@ def push_shares(rules: Sequence[Push], partners: int, *, title: str, note: str =
     width = WIDTH - MARGIN - 1.5 - left
     end = {"ha": "right", "va": "baseline"}
     write(axes, left, done.top + 0.1, "share of all push on a labeled image", SMALL, MUTED, va="baseline")
-    write(axes, WIDTH - MARGIN, done.top + 0.1, "partner, of the strangers'", SMALL, MUTED, **end)
+    write(axes, WIDTH - MARGIN, done.top + 0.1, "partner / all strangers", SMALL, MUTED, **end)
     for k, each in enumerate(rules):
         single, partner = (
             as_array(v, f"{n} of {each.name}").astype(float).ravel()

@@ -1,4 +1,4 @@
-"""Notebook 05: who is drawn, made-up identities that move, and what the recorded trainings say."""
+"""Notebook 05: who is drawn, and made-up identities that move."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -14,8 +14,6 @@ from dynamix.centroids import CentroidsMemory
 from dynamix.config import Config, change
 from dynamix.data.table import Table
 from dynamix.experiments.figures import crops
-from dynamix.experiments.report.cells import Failure, Found
-from dynamix.experiments.tables.kinds import PaperTable
 from dynamix.methods.dynamix import draw_images
 from dynamix.plots import centroids as plots
 from dynamix.similarity import nearest
@@ -39,29 +37,30 @@ def who_is_drawn(videos: Table, config: Config, *, people: int = 3, epochs: int 
 
 
 def around_a_bend(alphas: Mapping[str, float], *, K: int = 1, n: int = 24, epochs: int = 16) -> Figure:
-    """An identity in the plane that walks round a bend, and the centroids that Eq. 3 keeps of K images."""
+    """An identity in the plane that walks around a bend, and the centroids that Eq. 3 keeps of K images."""
     generator = torch.Generator().manual_seed(4)
     turn = torch.linspace(np.pi, 0, epochs)
     center = torch.stack([2.4 * turn.cos(), 3.2 * turn.sin()], dim=1)  # (T, 2)
     images = center[:, None] + 0.6 * torch.randn(n, 2, generator=generator)  # (T, n, 2)
     labels, config = torch.zeros(n, dtype=torch.int64), change(Config(), ecm__K=K)
     paths = {name: follow(images, labels, alpha, config)[:, 0] for name, alpha in alphas.items()}
+    around = float((images - images.mean(1, keepdim=True)).norm(dim=2).mean())
     return plots.pursuit(
         images, images.mean(1), paths,
         title="Without memory the centroid jumps, with too much it comes late",
         note=f"One made-up identity of {n} images in the plane, {epochs} epochs from left to right, "
-        f"{K} drawn in each.",
+        f"{K} drawn in each. An image lies {around:.2f} from the mean on average.",
         exact_name=f"mean of all {n} images",
     )  # fmt: skip
 
 
 def follow(
-    moments: Float[Tensor, "T N D"], labels: Int[Tensor, " N"], alpha: float, config: Config
+    snapshots: Float[Tensor, "T N D"], labels: Int[Tensor, " N"], alpha: float, config: Config
 ) -> Float[Tensor, "T P D"]:
     """The centroids of every epoch: images drawn afresh by `config.ecm.K`, blended by Eq. 3."""
-    memory = CentroidsMemory.empty(labels.unique(), moments.shape[2])
+    memory = CentroidsMemory.empty(labels.unique(), snapshots.shape[2])
     everyone, path = np.ones(len(labels), dtype=bool), []
-    for epoch, features in enumerate(moments):
+    for epoch, features in enumerate(snapshots):
         rows = torch.from_numpy(draw_images(labels.numpy(), everyone, config, epoch))
         memory.update(features[rows], labels[rows], alpha if epoch else 0.0)  # nothing to keep at first
         path.append(memory.centroids.clone())
@@ -85,22 +84,3 @@ def lost(
     kept = follow(seen.expand(epochs, -1, -1), labels, alpha, config)[-1]
     found = nearest(new, kept).index
     return 100 * float((found != torch.arange(len(new))).float().mean())
-
-
-def compared(table: PaperTable, before: str, after: str, found: Found) -> str:
-    """Two rows of a table of trainings in the column that ranks it, and whether seeds explain the step."""
-    column = next(each for each in table.columns if each.title == table.ranked_by)
-    by_name, values, lines = {row.name: row for row in table.rows}, [], []
-    for name in (before, after):
-        results = [each for each in found.get(name, ()) if not isinstance(each, Failure)]
-        scores = [score for each in results if (score := column.read(by_name[name], each)) is not None]
-        spread = f" ± {np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
-        mean = f"{np.mean(scores):.1f}{spread} {column.title} ({len(scores)} seeds)" if scores else "not run"
-        lines.append(f"{name:34} {mean}")
-        values.append(scores)
-    if min(map(len, values)) < 2:
-        return "\n".join([*lines, "too few seeds to compare"])
-    step = float(np.mean(values[1]) - np.mean(values[0]))
-    noise = float(np.sqrt(sum(np.var(scores, ddof=1) / len(scores) for scores in values)))
-    verdict = "more than" if abs(step) > 2 * noise else "not more than"
-    return "\n".join([*lines, f"a step of {step:+.1f}, {verdict} seeds explain (standard error {noise:.1f})"])

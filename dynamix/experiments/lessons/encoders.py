@@ -1,4 +1,4 @@
-"""Notebook 03: a person to cut into tokens, and at which layer of a network altered queries are lost.
+"""Notebook 03: a person to cut into tokens, recorded rows of encoders, where altered queries are lost.
 
 `python -m dynamix.experiments.lessons.encoders runs/KEY ... --record FILE` measures the layers of runs.
 """
@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import numpy as np
@@ -20,12 +21,25 @@ from dynamix.data import images as imagery
 from dynamix.data.mannequins import plan
 from dynamix.data.mannequins.render import render
 from dynamix.data.table import Table
-from dynamix.experiments import records
+from dynamix.experiments import records, tables
+from dynamix.experiments.ledger import ledger
+from dynamix.experiments.report.cells import Cell, cell, ranked
+from dynamix.experiments.reproduce import found_of
 from dynamix.experiments.sensitivity import CHANGES
 from dynamix.experiments.spec import Spec
 from dynamix.features import normalize
 
 STRIPES = 4  # of the pooled maps, as in the networks' own heads
+WORLDS = ("plaza", "campus", "station", "hall")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """An encoder's row of a table: its mAP beside the paper's, and in each world (mean over seeds, in %)."""
+
+    table: str
+    mAP: Cell
+    worlds: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,60 @@ def person(config: Mannequins, size: tuple[int, int] = (256, 128), row: int = 0)
     world = plan.multi_camera("plaza", replace(config, image=size))
     shots = world.shots.select(torch.tensor([row]))
     return render(world.people, world.cameras, shots, world.size)[0]
+
+
+def recorded(
+    rows: Mapping[str, tuple[str, str]], results: Path, profile: str = "mini"
+) -> dict[str, Recorded]:
+    """What is recorded of the (table, row) of each encoder."""
+    made = ledger(tuple(dict.fromkeys(name for name, _ in rows.values())), profile, 3, results=results)
+    kept = {}
+    for encoder, (name, row_name) in rows.items():
+        table = tables.table(name)
+        found = found_of(table, made, {})
+        row = next(each for each in table.rows if each.name == row_name)
+        scores = [run["scores"] for run in found.get(row_name, ()) if isinstance(run, dict)]
+        there = [world for world in WORLDS if scores and all(world in each for each in scores)]
+        worlds = {world: 100 * fmean(each[world]["mAP"] for each in scores) for world in there}
+        kept[encoder] = Recorded(name, cell(table, row, ranked(table), found), worlds)
+    return kept
+
+
+def beside_the_paper(found: Mapping[str, Recorded]) -> str:
+    """A Markdown table: the paper's mAP, ours, and ours in each world."""
+    lines = [f"| encoder | row | mAP, paper | mAP, ours | {' | '.join(WORLDS)} |"]
+    lines.append("|---|---|--:|--:|" + "--:|" * len(WORLDS))
+    for encoder, each in found.items():
+        worlds = " | ".join(f"{each.worlds[name]:.1f}" if name in each.worlds else "–" for name in WORLDS)
+        title = each.table.replace("table", "Table ")
+        lines.append(
+            f"| {encoder} | {title}: {each.mAP.row.name} | {each.mAP.paper} | {each.mAP.text} | {worlds} |"
+        )
+    return "\n".join(lines)
+
+
+def gain(found: Mapping[str, Recorded], before: str, after: str) -> str:
+    """What the second encoder gains over the first, in the paper and here, as a sentence."""
+    a, b = found[before].mAP, found[after].mAP
+    paper = f"{after} instead of {before}: the paper {(b.printed or 0) - (a.printed or 0):+.1f} points of mAP"
+    if a.mean is None or b.mean is None:
+        return f"{paper}; here not run yet"
+    here, noise = b.mean - a.mean, max(a.std or 0, b.std or 0)
+    return f"{paper}; here {here:+.1f}, where seeds vary by {noise:.1f}"
+
+
+def of_networks(
+    file: Path, networks: Mapping[str, str], by: str, columns: tuple[str, ...]
+) -> dict[str, dict[str, list[Any]]]:
+    """Recorded rows as network -> value of `by` -> one entry per seed: a number, or several side by side."""
+    kept: dict[str, dict[str, list[Any]]] = {name: {} for name in networks}
+    names = {encoder: name for name, encoder in networks.items()}
+    for row in records.read(file)["rows"]:
+        if row["encoder"] in names:
+            numbers = tuple(row[column] for column in columns)
+            seeds = kept[names[row["encoder"]]].setdefault(row[by], [])
+            seeds.append(numbers if len(numbers) > 1 else numbers[0])
+    return kept
 
 
 def stages(

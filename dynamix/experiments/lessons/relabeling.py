@@ -1,14 +1,18 @@
-"""Notebook 06: a clip to watch the steps of relabeling on, and how strangers come into one component."""
+"""Notebook 06: who owns a label, one clip step by step, strangers in one component, recorded gains."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 from scipy.sparse.csgraph import breadth_first_order
 from torch import Tensor
 
 from dynamix.centroids import CentroidsMemory
 from dynamix.experiments.pictures.scene import Scene, Stage
+from dynamix.experiments.report.cells import Failure, Found
+from dynamix.experiments.tables.kinds import Column, PaperTable, Result
 from dynamix.plots.stages import Stage as ClipStage
 from dynamix.plots.stages import stages
 from dynamix.relabeling import Relabeled
@@ -19,6 +23,18 @@ RULES = (
     ("Relabel", "moved to the most similar centroid, above {1:g}", "relabeled"),
     ("Merge", "labels joined: centroids as similar as {2:g}", "merged"),
 )
+
+
+def owners(labels: Int[Tensor, " n"], truth: Int[Tensor, " n"]) -> dict[int, int]:
+    """Label -> the person who has most of its images; -1: it holds nothing but junk (truth -1).
+
+    Of two with equally many the smaller one.
+    """
+    found = {}
+    for label in labels.unique().tolist():
+        people = truth[(labels == label) & (truth >= 0)]
+        found[label] = int(people.mode().values) if len(people) else -1
+    return found
 
 
 def eventful_clip(scene: Scene) -> np.ndarray:
@@ -101,3 +117,44 @@ def portraits(
         fit = scene.features[clips[mine.numpy()]] @ memory.centroids[pid]
         rows.append(clips[int(mine[int(fit.argmax())])])
     return scene.crops(np.array(rows))
+
+
+def mean_scores(table: PaperTable, found: Found) -> tuple[dict[str, float], dict[str, float]]:
+    """Row -> the paper's number, and our mean over seeds, in the column that ranks; nan: there is none."""
+    key, nan = _ranking(table).key, float("nan")
+    printed = {row.name: row.printed.get(key) for row in table.rows}
+    scores = {row.name: _scores(table, found, row.name) for row in table.rows}
+    paper = {name: nan if number is None else float(number) for name, number in printed.items()}
+    return paper, {name: float(np.mean(each)) if each else nan for name, each in scores.items()}
+
+
+def label_gains(table: PaperTable, found: Found, rows: Sequence[str]) -> str:
+    """A line per row: its score over seeds, and the F1 of its labels before and after relabeling."""
+    lines = []
+    for name in rows:
+        scores, results = _scores(table, found, name), _results(found, name)
+        if len(scores) < 2:
+            lines.append(f"{name:26} {'one seed' if scores else 'not run'}")
+            continue
+        f1 = [
+            100 * np.mean([each[f"quality_{when}"]["f1"] for each in results]) for when in ("before", "after")
+        ]
+        lines.append(
+            f"{name:26} {np.mean(scores):.1f} ± {np.std(scores, ddof=1):.1f} {_ranking(table).title} "
+            f"({len(scores)} seeds), F1 of the labels {f1[0]:.0f} -> {f1[1]:.0f} %"
+        )
+    return "\n".join(lines)
+
+
+def _ranking(table: PaperTable) -> Column:
+    return next(each for each in table.columns if each.title == table.ranked_by)
+
+
+def _results(found: Found, row: str) -> list[Result]:
+    return [each for each in found.get(row, ()) if not isinstance(each, Failure)]
+
+
+def _scores(table: PaperTable, found: Found, row: str) -> list[float]:
+    shown = next(each for each in table.rows if each.name == row)
+    read = [_ranking(table).read(shown, result) for result in _results(found, row)]
+    return [float(score) for score in read if score is not None]

@@ -15,6 +15,7 @@ from dynamix.experiments.contribution import push
 from dynamix.experiments.pictures.dynamix_figures import pairs_of
 from dynamix.experiments.pictures.scene import Scene
 from dynamix.plots import sampling as plots
+from dynamix.plots.batches import signed
 from dynamix.sampling import MixedBatches
 
 RULES = {
@@ -58,7 +59,7 @@ def choices(scene: Scene) -> Figure:
     ]
     return plots.strangers(
         typical(scene, people), rows,
-        title="One batch, five rules: who should stand below these people?",
+        title="Hard takes look-alikes, soft opposites, median whoever is in the middle",
         note="Mannequins. The number below a crop: cosine similarity of its identity's centroid and that of "
         "the labeled person above.",
     )  # fmt: skip
@@ -80,7 +81,9 @@ def matrix(scene: Scene, multi: np.ndarray, single: np.ndarray, chosen: Any, **m
     similarity = scene.similarity(multi, single)
     cost = np.abs(similarity.numpy() - np.median(similarity.numpy()))
     people = typical(scene, multi), typical(scene, single)
-    return plots.assignment(similarity, chosen, *people, cost=cost, **more)
+    target = signed(float(np.median(similarity.numpy())))
+    note = f"Numbers: cosine of two centroids; the target, their median, is {target}. Cost: distance from it."
+    return plots.assignment(similarity, chosen, *people, cost=cost, note=note, **more)
 
 
 def resting(scene: Scene, fractions: Sequence[float], mode: str = "median") -> Figure:
