@@ -55,6 +55,11 @@ def test_all_panels_have_one_scale_that_holds_every_dot():
     assert low == -high and high > 10
 
 
+def test_before_anything_ran_every_line_says_so():
+    figure = plots.effects({"a": {"queue": ()}, "b": {"queue": ()}}, band=2.0, unit="", title="")
+    assert [text.get_text() for text in panel(figure, "queue").texts] == ["not run", "not run"]
+
+
 @pytest.mark.parametrize(
     ("values", "band", "message"),
     [

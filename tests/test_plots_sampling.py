@@ -14,7 +14,8 @@ from dynamix.experiments.contribution import contribution
 from dynamix.experiments.lessons import sampling as lesson
 from dynamix.experiments.pictures.dynamix_figures import pairs_of
 from dynamix.plots.batches import signed
-from dynamix.plots.sampling import PARTNER, RING, SHADE, SINGLE, Choice, Push, Rest
+from dynamix.plots.pushes import PARTNER, Push
+from dynamix.plots.sampling import RING, SHADE, SINGLE, Choice, Rest
 from tests.test_contribution import scene  # noqa: F401
 from tests.test_plots import count_crops, crops, inside, texts
 

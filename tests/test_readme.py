@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dynamix.experiments import readme
+from dynamix.experiments.findings import findings
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -15,7 +16,7 @@ def test_table_3_is_the_one_that_was_written():
 
 def test_findings_are_those_of_the_results():
     section = TEXT.partition("### What reproduces, what does not")[2].partition("\n## ")[0]
-    found = readme.findings(ROOT)
+    found = findings(ROOT)
     missing = {name: value for name, value in found.items() if value not in section}
     # Not quoted: it says what "single, hard" says.
     assert set(missing) <= {"partner, hard"}, missing

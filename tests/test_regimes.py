@@ -11,6 +11,7 @@ from dynamix.experiments import regimes
 from dynamix.experiments.paired import noise
 from dynamix.experiments.regimes import Effect, effects
 from dynamix.experiments.report import Failure
+from dynamix.experiments.tables.regimes import REGIMES, WORTH
 
 SAME = "as in the tables"
 
@@ -57,5 +58,10 @@ def test_the_figure_shows_what_has_run(monkeypatch):
         plots, "effects", lambda values, **options: shown.update(values=values, **options) or Figure()
     )
     regimes.figure()
-    assert shown["values"] == {SAME: {"the queue": (1.0,), "hard instead of random": (-9.0,)}}
+    assert list(shown["values"]) == list(REGIMES) and all(
+        list(v) == list(WORTH) for v in shown["values"].values()
+    )
+    ran = {step: points for step, points in shown["values"][SAME].items() if points}
+    assert ran == {"the queue": (1.0,), "hard instead of random": (-9.0,)}
+    assert not any(points for name, v in shown["values"].items() if name != SAME for points in v.values())
     assert shown["band"] == pytest.approx(2 * math.sqrt(2))

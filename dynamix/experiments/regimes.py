@@ -36,12 +36,12 @@ def effects(found: Found) -> list[Effect]:
 
 
 def figure(results: Path = RESULTS, seeds: int = 3) -> Figure:
-    """Each step's worth in every regime that has run, beside what two seeds of one row differ by."""
+    """Each step's worth in every regime, ran or not, beside what two seeds of one row differ by."""
     made = ledger(("regimes", REFERENCE), "mini", seeds, results=results)
     found, reference = (found_of(tables.table(each), made, {}) for each in ("regimes", REFERENCE))
-    values: dict[str, dict[str, tuple[float, ...]]] = {}
+    values: dict[str, dict[str, tuple[float, ...]]] = {each: {step: () for step in WORTH} for each in REGIMES}
     for each in effects(found):
-        values.setdefault(each.regime, {})[each.step] = each.points
+        values[each.regime][each.step] = each.points
     return plots.effects(
         values,
         band=2 * math.sqrt(2) * noise(reference),

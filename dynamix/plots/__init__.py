@@ -17,8 +17,10 @@ from dynamix.plots.effects import effects
 from dynamix.plots.encoders import alterations, halves, lags, layers, pair_histograms, tokens
 from dynamix.plots.hero import hero
 from dynamix.plots.kinds import kinds
+from dynamix.plots.merging import MergeGraph, chain, merge_graphs, threshold_curves
 from dynamix.plots.methods import methods
 from dynamix.plots.overview import overview, remix_overview
+from dynamix.plots.pushes import push_matrix, push_shares
 from dynamix.plots.ranking import (
     box_shifts,
     intervals,
@@ -27,17 +29,10 @@ from dynamix.plots.ranking import (
     ranking_strips,
     score_changes,
 )  # fmt: skip
-from dynamix.plots.refinement import (
-    MergeGraph,
-    chain,
-    decision_map,
-    merge_graphs,
-    repairs,
-    threshold_curves,
-)  # fmt: skip
+from dynamix.plots.refinement import decision_map, repairs
 from dynamix.plots.relabeling import relabeling
 from dynamix.plots.rhythm import rhythm
-from dynamix.plots.sampling import assignment, push_matrix, push_shares, queues, strangers
+from dynamix.plots.sampling import assignment, queues, strangers
 from dynamix.plots.search import save_sheets, search_sheet
 from dynamix.plots.stages import stages
 from dynamix.plots.style import PALETTE, save, use_style

@@ -37,7 +37,7 @@ def effects(
     title: str,
     note: str = "",
 ) -> Figure:
-    """`values`: condition -> effect -> a difference per seed. Inside ±`band` it may be chance.
+    """`values`: condition -> effect -> a difference per seed (none: not run). Inside ±`band`: chance.
 
     Beyond the band a mean is colored: better, or worse, with a mark of its own. Raises ValueError without
     values, or where `band` is not positive.
@@ -55,9 +55,8 @@ def effects(
     top = done.top + head
     for i, condition in enumerate(values):
         write(done.axes, MARGIN, top + (i + 0.5) * ROW, condition, BODY, INK)
-    far = 1.15 * max(
-        band, max(abs(v) for each in values.values() for points in each.values() for v in points)
-    )
+    points = [abs(value) for each in values.values() for seeds in each.values() for value in seeds]
+    far = 1.15 * max([band, *points])
     for i, (panel, lines) in enumerate(zip(panels, heads, strict=True)):
         left = MARGIN + labels + i * (width + GAP)
         write(done.axes, left, top - 0.1, "\n".join(lines), BODY, INK, weight="bold", va="bottom")

@@ -14,6 +14,7 @@ from dynamix.config import change
 from dynamix.experiments.contribution import push
 from dynamix.experiments.pictures.dynamix_figures import pairs_of
 from dynamix.experiments.pictures.scene import Scene
+from dynamix.plots import pushes
 from dynamix.plots import sampling as plots
 from dynamix.plots.batches import signed
 from dynamix.sampling import MixedBatches
@@ -116,7 +117,7 @@ def barred(picks: np.ndarray, pool: np.ndarray, length: int) -> np.ndarray:
 
 def pushed(scene: Scene, modes: Sequence[str], step: int = 0) -> Figure:
     """Push of the strangers of one batch on its labeled people, as each rule composes it."""
-    return plots.push_matrix(
+    return pushes.push_matrix(
         [(mode, between(scene, mode, step)) for mode in modes],
         title="A rule arranges the diagonal, an anchor feels the whole row",
         note="Numbers: percent of all the push on a labeled person (A, B, ...) that comes from a stranger "
@@ -144,11 +145,11 @@ def recorded(path: Path, partners: int) -> tuple[dict[str, dict[str, float]], Fi
         for mode, found in runs.items()
     }
     bars = [
-        plots.Push(mode, np.array([r["single"] for r in found]), np.array([r["partner"] for r in found]))
+        pushes.Push(mode, np.array([r["single"] for r in found]), np.array([r["partner"] for r in found]))
         for mode, found in runs.items()
     ]
     count = len(next(iter(runs.values())))
-    figure = plots.push_shares(
+    figure = pushes.push_shares(
         bars, partners,
         title="All rules but hard leave the strangers about the same share of the push",
         note=f"Mannequins, profile mini, {count} finished median runs without relabeling: their next epoch "

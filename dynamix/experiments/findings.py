@@ -1,0 +1,167 @@
+"""The numbers that the README's "What reproduces, what does not" quotes; a test compares the two."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dynamix.experiments import records, tables
+from dynamix.experiments.claims import CLAIMS
+from dynamix.experiments.ledger import Ledger, ledger
+from dynamix.experiments.report import agreement
+from dynamix.experiments.reproduce import found_of
+from dynamix.experiments.tables.kinds import Result
+
+# As the README speaks of them -> row of a table.
+LADDER = {
+    "labeled alone": "multi-camera only",
+    "labeled alone, same batch size": "multi-camera only, same batch size",
+    "given labels, CNN": "ReMix, given labels",
+    "given labels, transformer": "+ ViT",
+    "raw labels": "profile encoder: naive centroids",
+    "Efficient Centroids": "profile encoder: + ECM",
+    "Data Sampling": "profile encoder: + DSM",
+    "Relabeling": "profile encoder: + RM",
+    "Data Sampling, transformer": "+ DSM",
+    "Relabeling, transformer": "+ RM",
+    "true identities": "true identities",
+}
+RELABELED = {
+    "global scope": "global scope",
+    "stricter thresholds": ".65/.65/.8",
+    "calibrated thresholds": "calibrated",
+}
+STAGED = {
+    f"{name} {value}": f"tau_{name}={value} video"
+    for name, values in (("remove", (".3", ".4", ".5")), ("merge", (".7", ".8", ".9")))
+    for value in values
+}
+DRAWN = {  # another drawing of people and cameras
+    "another drawing, labeled alone": "as in the tables: labeled alone",
+    "another drawing, raw labels": "as in the tables: naive centroids",
+    "another drawing, Relabeling": "as in the tables: + RM",
+    "cameras that stand still, raw labels": "cameras that stand still: naive centroids",
+    "cameras that stand still, Relabeling": "cameras that stand still: + RM",
+}
+QUOTED: Mapping[str, Mapping[str, str]] = {
+    "table3": LADDER,
+    "table4": RELABELED,
+    "table8": {f"{mode} pairs": mode for mode in ("random", "hard", "soft", "mean")},
+    "table9": {f"a queue of {n}": f"queue={n}" for n in (0, 1, 10, 20, 40)},
+    "table10": STAGED,
+    "regimes": DRAWN,
+}
+
+
+def findings(root: Path = Path(".")) -> dict[str, str]:
+    """What the README calls a number -> the number as text: mean ± std of mAP, shares in percent."""
+    results = root / "figures/results"
+    made = ledger((*QUOTED,), "mini", 3, results=results / "runs")
+    ended = {
+        name: found[row]
+        for table, rows in QUOTED.items()
+        for found in [_ended(table, made)]
+        for name, row in rows.items()
+    }
+    column = tables.table("table3").columns[1]
+    row = tables.table("table3").rows[0]
+    values = {name: [column.read(row, result) or 0.0 for result in each] for name, each in ended.items()}
+    means = {name: statistics.mean(each) for name, each in values.items()}
+    texts = {name: f"{means[name]:.1f}{_spread(each)}" for name, each in values.items()}
+    gain, most = (means[name] - means["raw labels"] for name in ("Relabeling", "true identities"))
+    texts["share of the most"] = f"{100 * gain / most:.0f} %"
+    texts |= _printed() | _order(made) | _labels(ended) | _on_their_cameras(ended)
+    return texts | _contributions(results) | _sensitivities(results) | _stages(results)
+
+
+def _ended(table: str, made: Ledger) -> dict[str, list[Result]]:
+    """Row -> results of what has ended well."""
+    found = found_of(tables.table(table), made, {})
+    return {row: [each for each in ended if isinstance(each, dict)] for row, ended in found.items()}
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else " (one seed)"
+
+
+def _printed() -> dict[str, str]:
+    """What the paper's own steps are worth."""
+    steps = {claim.says: claim.paper for claim in CLAIMS["DynaMix, step by step"]}
+    paper = {row.name: row.printed for row in tables.table("table8").rows if row.printed}
+    unsampled = tables.row(tables.table("table3"), "+ ECM").printed
+    steps["random with the queue"] = paper["random"]["mAP"] - unsampled["mAP"]
+    return {f"paper, {name}": f"(+{points:.1f})" for name, points in steps.items()}
+
+
+def _order(made: Ledger) -> dict[str, str]:
+    """How far the order of Table 8's rules agrees with the paper's."""
+    table = tables.table("table8")
+    found = agreement.agreement(table, "mini", found_of(table, made, {}))
+    if found is None or found.tau is None or found.p is None:
+        return {}
+    texts = [f"{value:.{digits}f}".removeprefix("0") for value, digits in ((found.tau, 1), (found.p, 2))]
+    return {"order of Table 8": f"(Kendall's tau {texts[0]}, p = {texts[1]})"}
+
+
+def _labels(ended: Mapping[str, Sequence[Result]]) -> dict[str, str]:
+    """F1 of pseudo-labels, what relabeling leaves out, and the largest component where it percolates."""
+    texts = {}
+    for name, when in (("Relabeling", "before"), *((name, "after") for name in ("Relabeling", *RELABELED))):
+        f1 = [result[f"quality_{when}"]["f1"] for result in ended[name]]
+        texts[f"F1 {when}, {name}"] = f"{100 * statistics.mean(f1):.0f}"
+    for what in ("images", "pids"):
+        reports = [result["report"] for result in ended["Relabeling"]]
+        lost = [100 * (1 - each[f"{what}_after"] / each[f"{what}_before"]) for each in reports]
+        texts[f"{what} lost"] = f"{statistics.mean(lost):.1f} %"
+    largest = [
+        each["report"]["largest_component"] / each["report"]["pids_before"] for each in ended["global scope"]
+    ]
+    return texts | {"largest component, global scope": f"{100 * max(largest):.0f} %"}
+
+
+def _on_their_cameras(ended: Mapping[str, Sequence[Result]]) -> dict[str, str]:
+    """mAP of both encoders where they were trained, and on a world that no table reports."""
+    texts = {}
+    for kind in ("CNN", "transformer"):
+        for world in ("plaza", "campus"):
+            scored = statistics.mean(
+                result["scores"][world]["mAP"] for result in ended[f"given labels, {kind}"]
+            )
+            texts[f"{kind} on {world}"] = f"{100 * scored:.1f}"
+    return texts
+
+
+def _contributions(results: Path) -> dict[str, str]:
+    """Share of the push that single-camera images send, and of that the chosen identity."""
+    rows, texts = records.read(results / "contribution.mini.json")["rows"], {}
+    for mode in ("median", "random", "hard"):
+        for name in ("single", "partner"):
+            share = statistics.mean(row[name] for row in rows if row["mode"] == mode)
+            texts[f"{name}, {mode}"] = f"{100 * share:.0f} %"
+    return texts
+
+
+def _sensitivities(results: Path) -> dict[str, str]:
+    """Points of mAP on plaza that altered queries lose; each run's first row is without a change."""
+    rows, texts = records.read(results / "sensitivity.mini.json")["rows"], {}
+    plain = {row["run"]: row["mAP"] for row in rows if row["change"] == "as they are"}
+    for kind, encoder in (("CNN", "ibn_cnn"), ("transformer", "hybrid")):
+        for change in ("color cast", "darker"):
+            chosen = [row for row in rows if (row["encoder"], row["change"]) == (encoder, change)]
+            lost = statistics.mean(plain[row["run"]] - row["mAP"] for row in chosen)
+            texts[f"{change}, {kind}"] = f"{100 * lost:.0f}"
+    return texts
+
+
+def _stages(results: Path) -> dict[str, str]:
+    """Points of mAP on plaza that the last layers add to those that both encoders share."""
+    rows, texts = records.read(results / "stages.mini.json")["rows"], {}
+    for encoder, last in (("ibn_cnn", "residual 3"), ("hybrid", "attention 2")):
+        for what in ("plain", "altered"):
+            of = {
+                stage: statistics.mean(
+                    row[what] for row in rows if (row["encoder"], row["stage"]) == (encoder, stage)
+                )
+                for stage in ("residual 2", last)
+            }
+            texts[f"{last} adds, {what}"] = f"{100 * (of[last] - of['residual 2']):+.1f}".replace("-", "−")
+    return texts
