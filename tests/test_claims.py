@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from dynamix import plots
 from dynamix.experiments import claims, tables
 from dynamix.experiments.claims import CLAIMS
+from dynamix.experiments.ledger import ledger
 
 ALL = [claim for group in CLAIMS.values() for claim in group]
 
@@ -45,17 +46,17 @@ def test_ours_pairs_the_seeds_under_the_claims_own_column():
 
 def test_the_figure_has_every_claim(monkeypatch):
     shown = {}
-    monkeypatch.setattr(claims, "ledger", lambda names, *_, **__: shown.update(names=names))
     monkeypatch.setattr(claims, "found_of", lambda *_: {})
     monkeypatch.setattr(claims, "noise", lambda _: 1.5)
     monkeypatch.setattr(claims, "ours", lambda claim, _: (1.0,) if claim.table == "table8" else ())
     monkeypatch.setattr(
         plots, "claims", lambda groups, **options: shown.update(groups=groups, **options) or Figure()
     )
-    claims.figure()
-    assert set(shown["names"]) == {claim.table for claim in ALL}
+    made = ledger(claims.TABLES, "tiny", 1)
+    assert {claim.table for claim in ALL} == {table for table, _ in made.rows}
+    claims.figure(made)
     assert [len(each) for each in shown["groups"].values()] == [len(each) for each in CLAIMS.values()]
     drawn = [each for group in shown["groups"].values() for each in group]
     assert {each.where for each in drawn if each.ours} == {"Table 8"}
     assert {each.where for each in drawn if each.where.startswith("ReMix")} > {"ReMix 4", "ReMix 5"}
-    assert shown["noise"] == 1.5 and "1.5 points" in shown["note"]
+    assert shown["noise"] == 1.5 and "1.5 points" in shown["note"] and "profile tiny" in shown["note"]

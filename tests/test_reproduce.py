@@ -176,7 +176,8 @@ def test_all_asks_one_seed_of_the_tables_at_the_end(request_of, ran, capsys, mon
     monkeypatch.setattr(reproduce, "write_tables", lambda *_: ())
     monkeypatch.setattr(reproduce, "draw_figures", lambda *_: ())
     reproduce.reproduce(request_of("all", seeds=2))
-    assert "of 2 seeds, one in the tables at the end:" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "of 2 seeds, one in the tables at the end:" in said and "not drawn: claims.mini.png (noise" in said
     seeds = [
         {spec.config.seed for spec in ran if spec.name.startswith(name)}
         for name in ("table8", "remix.table8")
@@ -333,6 +334,9 @@ def test_one_page_shows_everything_that_is_there(request_of, ran, tmp_path, monk
     html = page.read_text()
     assert all(f'id="{anchor}"' in html for anchor in ("table3", "table8", "remix-table4"))
     assert html.count("data:image/png;base64") == 1 and "not run" in html
+    (request.out / "claims.mini.png").write_bytes((request.out / "table8.mini.png").read_bytes())
+    html = reproduce.report_page(request, page).read_text()
+    assert html.count("data:image/png;base64") == 2 and "What the papers conclude" in html
 
 
 def test_figures_without_their_run_are_kept_or_said_to_be_missing(request_of, tmp_path):

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from dynamix import plots
 from dynamix.experiments import tables
-from dynamix.experiments.ledger import RESULTS, ledger
+from dynamix.experiments.ledger import Ledger
 from dynamix.experiments.paired import REFERENCE, by_seed, differences, noise
 from dynamix.experiments.report import Found
 from dynamix.experiments.reproduce import found_of
@@ -135,6 +134,9 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
 }
 
 
+TABLES = (*sorted({claim.table for each in CLAIMS.values() for claim in each} | {REFERENCE}),)
+
+
 def ours(claim: Claim, found: Found) -> tuple[float, ...]:
     """Points for each seed that both rows of `claim` have, of what its table has `found`; () before that."""
     scores = by_seed(tables.table(claim.table), found, _column(claim))
@@ -150,11 +152,12 @@ def _column(claim: Claim) -> Column:
     return next(each for each in tables.table(claim.table).columns if each.title == claim.column)
 
 
-def figure(results: Path = RESULTS, seeds: int = 3) -> Figure:
-    """Every claim on one page: the printed difference, and ours with how far seeds alone may move it."""
-    names = sorted({claim.table for each in CLAIMS.values() for claim in each} | {REFERENCE})
-    made = ledger((*names,), "mini", seeds, results=results)
-    found = {name: found_of(tables.table(name), made, {}) for name in names}
+def figure(made: Ledger) -> Figure:
+    """Every claim on one page: the printed difference, and ours with how far seeds alone may move it.
+
+    `made`: the trainings of `TABLES`, or of more. Raises ValueError where no row of Table 3 has two seeds.
+    """
+    found = {name: found_of(tables.table(name), made, {}) for name in TABLES}
     spread = noise(found[REFERENCE])
     groups = {
         head: [
@@ -163,12 +166,12 @@ def figure(results: Path = RESULTS, seeds: int = 3) -> Figure:
         ]
         for head, each in CLAIMS.items()
     }
+    size = "" if made.profile == "paper" else " on Mannequins: sizes are not comparable, signs are"
     return plots.claims(
         groups,
         noise=spread,
         unit="points of mAP",
-        title="What the papers conclude, and what the small benchmark says",
-        note="Here: Mannequins, profile mini. The sizes are not comparable, the signs are. A line through a "
-        "mark is how far seeds alone may move it: two standard errors, seeds of one row spreading by "
-        f"{spread:.1f} points.",
+        title="What the papers conclude, and what shows here",
+        note=f"Here: profile {made.profile}{size}. A line through a mark is how far seeds alone may move it: "
+        f"two standard errors, seeds of one row spreading by {spread:.1f} points.",
     )

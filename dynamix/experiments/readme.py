@@ -9,6 +9,7 @@ import tyro
 from dynamix import plots
 from dynamix.experiments import claims, regimes
 from dynamix.experiments.findings import findings
+from dynamix.experiments.ledger import ledger
 
 START, END = "<!-- table3: figures/tables/table3.mini.md -->\n", "<!-- /table3 -->"
 
@@ -25,7 +26,8 @@ def main(readme: Path = Path("README.md"), figures: Path = Path("figures")) -> N
     _, _, tail = rest.partition(END)
     readme.write_text(head + START + block() + END + tail)
     results = figures / "results" / "runs"
-    print(plots.save(claims.figure(results), figures / "claims.png"))
+    made = ledger(claims.TABLES, "mini", 3, results=results)
+    print(plots.save(claims.figure(made), figures / "tables" / "claims.mini.png"))
     print(plots.save(regimes.figure(results), figures / "regimes.png"))
     for name, value in findings().items():
         print(f"{name:36} {value}")

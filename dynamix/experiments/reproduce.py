@@ -150,8 +150,8 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
 
     Raises RuntimeError, after everything is written, where a run failed.
     """
-    names, figures = named(request.names)
-    further = tuple(name for name in names if name not in ORDER) if "all" in request.names else ()
+    asked, (names, figures) = request.names, named(request.names)
+    further = tuple(name for name in names if name not in ORDER) if "all" in asked else ()
     request = replace(request, names=names, one_seed=further)
     made = request.ledger()
     print("\n".join(made.lines(request.jobs)))
@@ -164,6 +164,8 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
         print(f"look: {path}")
     for line in draw_figures(figures, request):
         print(line)
+    if "all" in asked:
+        print(draw_claims(request))
     if failed:
         raise RuntimeError("; ".join(f"run {key} failed: {each.why}" for key, each in failed.items()))
 
@@ -194,6 +196,17 @@ def draw_figures(names: Sequence[str], request: Request, out: Path = PICTURES) -
             yield f"{'kept: ' if path.exists() else 'not drawn: '}{path} ({error})"
 
 
+def draw_claims(request: Request) -> str:
+    """Draw what the papers conclude beside what shows here, next to the tables; says where, or why not."""
+    from dynamix.experiments import claims
+
+    made = replace(request, names=claims.TABLES, rows=()).ledger()
+    try:
+        return f"look: {plots.save(claims.figure(made), request.out / f'claims.{made.profile}.png')}"
+    except ValueError as error:
+        return f"not drawn: claims.{made.profile}.png ({error})"
+
+
 SHOWN = {  # rows in Figure 1, beside the printed methods; the last is the run that the other figures show
     "multi-camera only": ("table3", "multi-camera only, same batch size"),
     "ReMix": ("remix.table4", "both"),
@@ -217,17 +230,19 @@ def report_page(request: Request, out: Path) -> Path:
     """One self-contained HTML page of what has been run and drawn so far; nothing is run for it."""
     names, figures = named(["all"])
     made = replace(request, names=names).ledger()
+    drawn = [
+        ("claims", "What the papers conclude", request.out / f"claims.{made.profile}.png"),
+        *((name, name.replace("figure", "Figure "), PICTURES / f"{name}.png") for name in figures),
+    ]
     sections = [
-        page.Section(name=name, title=name.replace("figure", "Figure "), figures=(PICTURES / f"{name}.png",))
-        for name in figures
-        if (PICTURES / f"{name}.png").exists()
+        page.Section(name=name, title=title, figures=(path,)) for name, title, path in drawn if path.exists()
     ]
     for name in names:
         table = tables.table(name)
         found: Found | Measured = found_of(table, made, {})
         if table.measured:
             found = measured.read(table, made.profile, request.folder, request.results.parent)
-        drawn = request.out / f"{name}.{made.profile}.png"
-        figure = [drawn] if drawn.exists() else []
+        beside = request.out / f"{name}.{made.profile}.png"
+        figure = [beside] if beside.exists() else []
         sections.append(page.section(table, made.profile, found, figure, absent=made.why(name)))
     return page.page(sections, out)
