@@ -28,7 +28,7 @@ def main(readme: Path = Path("README.md"), figures: Path = Path("figures")) -> N
     results = figures / "results" / "runs"
     made = ledger(claims.TABLES, "mini", 3, results=results)
     print(plots.save(claims.figure(made), figures / "tables" / "claims.mini.png"))
-    print(plots.save(regimes.figure(results), figures / "regimes.png"))
+    print(plots.save(regimes.figure(results), figures / "tables" / "regimes.effects.png"))
     for name, value in findings().items():
         print(f"{name:36} {value}")
 
