@@ -119,7 +119,7 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
             without="w/o single-camera data",
         ),
         Claim(
-            says="32 multi-camera images a batch instead of 16",
+            says="32 labeled images a batch instead of 16",
             table="remix.table9a",
             row="B_m=32",
             without="B_m=16",

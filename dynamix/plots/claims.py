@@ -78,7 +78,7 @@ def claims(
     body = HEAD * len(groups) + ROW * len(lines)
     done = page(0.24 + body + 0.5 + legend_height(items), title, note)
     top = done.top + 0.24
-    labels = max(text_width(each.text) for each in lines) + 0.2
+    labels = 1.07 * max(text_width(each.text) for each in lines) + 0.2  # few pixels draw letters wider
     places = max(text_width(each.where, SMALL) for each in lines) + 0.2
     left = MARGIN + labels + places
     width = WIDTH - MARGIN - 2 * NUMBER - left
