@@ -168,7 +168,11 @@ def test_a_killed_command_takes_its_trainings_with_it(small_config, tmp_path, ho
     environment = os.environ | {"DYNAMIX_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(tmp_path / "command.py"), str(tmp_path)]
     quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, env=environment, stderr=quiet, start_new_session=True)
+    heeding = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    # A shell starts what runs behind it with SIGINT ignored, and children inherit that: tests may run so.
+    process = subprocess.Popen(
+        command, env=environment, stderr=quiet, start_new_session=True, preexec_fn=heeding
+    )
     log = lambda: sorted((tmp_path / "runs").glob("*/log.jsonl"))  # noqa: E731
     wait_for(lambda: log() and log()[0].stat().st_size > 0)
     if how == signal.SIGKILL:

@@ -218,8 +218,7 @@ def _plain(found: Scored) -> dict[str, Any]:
 
 def _prepare(parent: int, number: Any) -> None:
     """What a process of the pool does first."""
-    # Ctrl-C reaches all processes of a terminal: the command alone answers, and ends its runs. A worker that
-    # broke down by itself at the same moment could leave the pool waiting for it.
+    # Ctrl-C reaches all processes of a terminal: the command alone answers, and ends its runs.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)  # runs share the cores: two threads of two runs fight for the same core
     if torch.cuda.is_available():
