@@ -8,11 +8,13 @@ import pytest
 
 from dynamix import plots
 from dynamix.plots.claims import LOOKS, half
+from dynamix.plots.style import PAPER
 
 LINES = {
     "steps": [
         plots.Claimed("it helps", "Table 3", 5.0, (4.0, 6.0, 5.0)),
-        plots.Claimed("it hurts", "Table 4", -5.0, (-7.0,)),
+        plots.Claimed("it hurts", "Table 4", -5.0, (-7.0, -7.0)),
+        plots.Claimed("once", "Table 9", 3.0, (9.0,)),
     ],
     "settings": [
         plots.Claimed("less is more", "Table 5", 2.0, (-8.0, -8.0)),
@@ -54,7 +56,14 @@ def test_a_mark_at_every_difference_colored_by_its_verdict():
     found = marks(drawn())
     for value, look in ((5.0, "as printed"), (-7.0, "as printed"), (-8.0, "against"), (1.5, "chance")):
         assert (value, LOOKS[look][0]) in found
-    assert len(found) == 5 + 4  # the printed ones, and ours of those that ran
+    assert (9.0, PAPER.upper()) in found  # one seed: hollow, whatever it says
+    assert len(found) == 6 + 5  # the printed ones, and ours of those that ran
+
+
+def test_one_seed_has_neither_verdict_nor_bar():
+    only = drawn({"a": [plots.Claimed("once", "Table 9", 3.0, (9.0,))]})
+    assert plots.Claimed("once", "", 3.0, (99.0,)).verdict(0.1) == "one seed"
+    assert not [each for each in panel(only).collections if hasattr(each, "get_segments")]
 
 
 def test_the_bar_is_two_standard_errors_of_a_difference():
@@ -68,7 +77,7 @@ def test_the_bar_is_two_standard_errors_of_a_difference():
         if hasattr(each, "get_segments")
         for segment in each.get_segments()
     )
-    want = [(-10, -6), (-7 - 2 * math.sqrt(2), -7 + 2 * math.sqrt(2)), (-0.5, 3.5)]
+    want = [(-10, -6), (-9.0, -5.0), (-0.5, 3.5)]
     for low, high in want:
         assert any(math.isclose(a, low) and math.isclose(b, high) for a, b in ends)
 

@@ -133,7 +133,6 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
     ),
 }
 
-
 TABLES = (*sorted({claim.table for each in CLAIMS.values() for claim in each} | {REFERENCE}),)
 
 

@@ -36,6 +36,7 @@ LOOKS = {  # color and mark of ours
     "as printed": (PALETTE["correct"], "D", "here, the same way"),
     "against": (PALETTE["wrong"], "X", "here, the other way"),
     "chance": (SERIES[0], "o", "here, no more than chance"),
+    "one seed": (MUTED, "o", "one seed: cannot tell"),
 }
 
 
@@ -49,7 +50,12 @@ class Claimed:
     ours: Sequence[float]
 
     def verdict(self, noise: float) -> str:
-        """Whether ours goes the printed way beyond two standard errors; a key of `LOOKS`."""
+        """Whether ours goes the printed way beyond two standard errors; a key of `LOOKS`.
+
+        One seed has no verdict: other settings than those that `noise` was measured in may be noisier.
+        """
+        if len(self.ours) < 2:
+            return "one seed"
         mean = fmean(self.ours)
         if abs(mean) <= half(noise, len(self.ours)):
             return "chance"
@@ -112,9 +118,10 @@ def _line(axes: Axes, each: Claimed, y: float, noise: float) -> None:
     _printed(axes, each.paper, y)
     if not each.ours:
         return
-    mean, reach = fmean(each.ours), half(noise, len(each.ours))
-    look = each.verdict(noise)
-    axes.hlines(y, mean - reach, mean + reach, color=LOOKS[look][0], linewidth=1.8, zorder=3)
+    mean, look = fmean(each.ours), each.verdict(noise)
+    if look != "one seed":
+        reach = half(noise, len(each.ours))
+        axes.hlines(y, mean - reach, mean + reach, color=LOOKS[look][0], linewidth=1.8, zorder=3)
     _here(axes, mean, y, look=look)
 
 
@@ -124,7 +131,8 @@ def _printed(axes: Axes, x: float, y: float) -> None:
 
 def _here(axes: Axes, x: float, y: float, look: str) -> None:
     color, mark, _ = LOOKS[look]
-    axes.scatter([x], [y], s=46, marker=mark, color=color, edgecolor=PAPER, linewidth=0.7, zorder=4)
+    face, edge, width = (PAPER, color, 1.4) if look == "one seed" else (color, PAPER, 0.7)
+    axes.scatter([x], [y], s=46, marker=mark, facecolor=face, edgecolor=edge, linewidth=width, zorder=4)
 
 
 def _items() -> list[Item]:
