@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dynamix import data
 from dynamix.config import change, identity, mini, to_json
@@ -94,6 +96,57 @@ def test_true_labels_are_another_run(small_config, world_roots):
     single = table.videos >= 0
     assert (table.labels == known).all() and (known[single] < 0).any()
     assert not set(known[single & (known >= 0)]) & set(table.labels[~single])
+
+
+@pytest.mark.parametrize("how", ["clean", "whole"])
+def test_half_mended_labels_are_runs_of_their_own(small_config, world_roots, how):
+    tracker, half, truth = (
+        specs.Spec(name="a", config=small_config, labels=labels) for labels in ("tracker", how, "truth")
+    )
+    assert len({tracker.key, half.key, truth.key}) == 3
+    said, known = specs.training_table(tracker, world_roots)
+    table, same = specs.training_table(half, world_roots)
+    single = said.videos >= 0
+    assert (same == known).all() and (table.labels[~single] == said.labels[~single]).all()
+    junk = known < 0
+    assert junk.any() and ((table.labels < 0) == (junk & (how == "clean"))).all()
+    assert (table.labels[~junk] == (said.labels if how == "clean" else known)[~junk]).all()
+    assert not set(table.labels[single & ~junk]) & set(table.labels[~single])
+
+
+def _mended(labels, truth, how):
+    """By the words of `Labels`, an image at a time; None where two people share a label equally often."""
+    made = []
+    for label, person in zip(labels, truth, strict=True):
+        if label < 0 or (how != "whole" and person < 0):
+            made.append(-1)
+        elif person >= 0:
+            made.append(label if how == "clean" else person)
+        else:
+            with_it = [b for a, b in zip(labels, truth, strict=True) if a == label and b >= 0]
+            counts = sorted(((with_it.count(b), b) for b in set(with_it)), reverse=True)
+            tied = len(counts) > 1 and counts[0][0] == counts[1][0]
+            made.append(None if tied else counts[0][1] if counts else ("alone", label))
+    return made
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(-1, 2), st.integers(-1, 2)), max_size=30),
+    how=st.sampled_from(["tracker", "clean", "whole", "truth"]),
+)
+def test_mended_labels_are_what_their_names_say(pairs, how):
+    # A row without a label has no known person either: nothing trains on it.
+    pairs = [(label, person if label >= 0 else -1) for label, person in pairs]
+    labels, truth = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
+    found = specs.mended(labels, truth, how)
+    wanted = list(labels) if how == "tracker" else _mended(labels.tolist(), truth.tolist(), how)
+    own = {}
+    for one, want, person in zip(found.tolist(), wanted, truth.tolist(), strict=True):
+        if isinstance(want, tuple):
+            assert one > truth.max() and own.setdefault(want, one) == one
+        elif want is not None:
+            assert one == want, (how, person)
+    assert len(set(own.values())) == len(own)
 
 
 def test_a_dataset_that_is_no_world_needs_a_folder(small_config):

@@ -107,7 +107,7 @@ class TestPrintedNumbers:
 
 class TestTables:
     def test_all_are_there(self):
-        assert set(TABLES) == {name for *_, name in PRINTED} | {"retrieval", "regimes"}
+        assert set(TABLES) == {name for *_, name in PRINTED} | {"retrieval", "mistakes", "regimes"}
         assert all(name == each.name for name, each in TABLES.items())
 
     @pytest.mark.parametrize("of", TABLES.values(), ids=TABLES)

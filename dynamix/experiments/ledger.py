@@ -186,7 +186,7 @@ def spec_of(
     if setting is None or not setting.sources:
         return "it has no stand-in among the worlds"
     real = profile_name == "paper"
-    if real and row.labels == "truth":
+    if real and row.labels != "tracker":
         return "nobody knows the true identities of real videos"
     config = change(profile(profile_name), **changes_of(table, row, profile_name), seed=seed)
     start = table.start if row.start == "table" else row.start

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Int
 
 from dynamix import data
 from dynamix.config import Config, identity
@@ -17,6 +18,10 @@ from dynamix.experiments.datasets import Part, parts
 TEST_WORLDS = ("station", "hall")  # reported; whatever must be chosen is chosen on campus
 SOURCES, SINGLE = ("plaza",), ("videos",)  # what the Mannequins profiles train on
 
+# Of single-camera images, whose truth only worlds know. tracker: the dataset's own. clean: those, junk left
+# out. whole: true identities, junk with the person under whose label it mostly stands. truth: both mended.
+Labels = Literal["tracker", "clean", "whole", "truth"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
@@ -24,7 +29,7 @@ class Spec:
 
     name: str
     config: Config
-    labels: Literal["tracker", "truth"] = "tracker"  # truth: the upper bound, junk left out
+    labels: Labels = "tracker"
     sources: tuple[str, ...] = SOURCES
     single: tuple[str, ...] = SINGLE
     score_on: tuple[str, ...] = TEST_WORLDS
@@ -45,7 +50,7 @@ class Spec:
         names = tuple(str(part).replace(":", ".") for part in (*sources, *single))
         if names != (*SOURCES, *(SINGLE if single else ())):
             suffix += f"-{'+'.join(names)}"
-        suffix += "-truth" if self.labels == "truth" else ""
+        suffix += "" if self.labels == "tracker" else f"-{self.labels}"
         if self.start == "pretrained" and self.weights is None:
             suffix += f"-moco{starts.key(self.config)}"  # other weights stand in the config, by checksum
         world = f"-w{worlds.VERSION}" if self.folder is None else ""
@@ -80,18 +85,39 @@ def table_of(spec: Spec, roots: dict[str, Path]) -> tuple[Table, np.ndarray | No
     if single:
         known = _known(table, single, roots)
         if known is None:
-            if spec.labels == "truth":
+            if spec.labels != "tracker":
                 raise ValueError(
-                    f"{spec.name} trains on true identities, which {single[0]} does not have: "
+                    f"{spec.name} needs true identities, which {single[0]} does not have: "
                     "leave this row out (--rows), or run it on the embedded benchmark"
                 )
             return table, None
         clips = table.videos >= 0
         first = truth.max() + 1  # true identities share no number with the labels of other sources
         truth[clips] = np.where(known >= 0, known + first, -1)
-    if spec.labels == "truth":
-        table = replace(table, labels=truth)
+    if single and spec.labels != "tracker":
+        table = replace(table, labels=mended(table.labels, truth, spec.labels))
     return table, truth
+
+
+def mended(labels: Int[np.ndarray, " N"], truth: Int[np.ndarray, " N"], how: Labels) -> Int[np.ndarray, " N"]:
+    """Tracker `labels` without some of their mistakes: `Labels` says which. `truth`: -1 = junk.
+
+    Under "whole" junk that no person shares a label with keeps a label of its own.
+    """
+    if how == "tracker":
+        return labels.copy()
+    if how != "whole":
+        return np.where(truth < 0, -1, labels if how == "clean" else truth)
+    known, junk = (labels >= 0) & (truth >= 0), (labels >= 0) & (truth < 0)
+    pairs, counts = np.unique(np.stack([labels, truth], axis=1)[known], axis=0, return_counts=True)
+    pairs = pairs[np.argsort(counts, kind="stable")]
+    person = np.full(labels.max(initial=-1) + 1, -1, dtype=truth.dtype)
+    person[pairs[:, 0]] = pairs[:, 1]  # of a label's people the last one written: the one seen most often
+    alone = np.flatnonzero(person < 0)
+    person[alone] = truth.max(initial=-1) + 1 + np.arange(len(alone))
+    made = truth.copy()
+    made[junk] = person[labels[junk]]
+    return made
 
 
 def _known(table: Table, single: tuple[Part, ...], roots: dict[str, Path]) -> np.ndarray | None:

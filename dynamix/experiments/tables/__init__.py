@@ -17,6 +17,7 @@ from dynamix.experiments.tables import (
     dynamix,
     dynamix_comparisons,
     dynamix_relabeling,
+    mistakes,
     regimes,
     remix,
     remix_comparisons,
@@ -60,6 +61,7 @@ _MADE: tuple[PaperTable, ...] = (
     remix.table12(),
     remix_comparisons.table13(),
     remix_comparisons.table14(),
+    mistakes.mistakes(),
     regimes.regimes(),
 )
 TABLES: dict[str, PaperTable] = {each.name: each for each in _MADE}

@@ -55,7 +55,7 @@ class Row:
     encoder: Literal["profile", "cnn", "vit", "plain", "small", "base"] = (
         "profile"  # `roles.ENCODERS` says which
     )
-    labels: Literal["tracker", "truth"] = "tracker"
+    labels: Literal["tracker", "clean", "whole", "truth"] = "tracker"  # `spec.Labels` says what they are
     start: Literal["table", "scratch", "pretrained"] = "table"  # table: as the table says
     data: Data | None = None  # other than the table's
     printed: Mapping[str, float] = field(default_factory=dict)  # column key -> number
