@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dynamix import data
@@ -130,6 +130,8 @@ def _mended(labels, truth, how):
     return made
 
 
+@example(pairs=[(0, 0), (0, 0), (0, 1), (0, -1)], how="whole")
+@example(pairs=[(0, 1), (0, 1), (0, 0), (0, -1)], how="whole")
 @given(
     pairs=st.lists(st.tuples(st.integers(-1, 2), st.integers(-1, 2)), max_size=30),
     how=st.sampled_from(["tracker", "clean", "whole", "truth"]),
