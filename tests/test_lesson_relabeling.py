@@ -68,17 +68,17 @@ class TestRecorded:
         columns=(Column(title="mAP", key="m", read=lambda row, result: result["mAP"]),),
     )  # fmt: skip
 
-    def result(self, score, after):
-        return {"mAP": score, "quality_before": {"f1": 0.67}, "quality_after": {"f1": after}}
+    def result(self, score, after, seed=0):
+        return {"seed": seed, "mAP": score, "quality_before": {"f1": 0.67}, "quality_after": {"f1": after}}
 
     def test_means_are_over_the_seeds_that_ended(self):
-        found = {"a": [self.result(60, 0.9), Failure(1, "lost"), self.result(63, 0.9)]}
+        found = {"a": [self.result(60, 0.9), Failure(1, "lost"), self.result(63, 0.9, seed=2)]}
         paper, ours = mean_scores(self.table, found)
         assert paper["a"] == 60.5 and np.isnan(paper["b"])
         assert ours["a"] == 61.5 and np.isnan(ours["b"])
 
     def test_says_score_spread_and_labels(self):
-        found = {"a": [self.result(60, 0.90), self.result(62, 0.92)], "b": [self.result(60, 0.9)]}
+        found = {"a": [self.result(60, 0.90), self.result(62, 0.92, seed=1)], "b": [self.result(60, 0.9)]}
         first, second, third = label_gains(self.table, found, ["a", "b", "c"]).splitlines()
         assert first.split() == "a 61.0 ± 1.4 mAP (2 seeds), F1 of the labels 67 -> 91 %".split()
         assert second.split() == ["b", "one", "seed"] and third.split() == ["c", "not", "run"]

@@ -2,10 +2,10 @@
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dynamix.experiments import tables
-from dynamix.experiments.report import Found
+from dynamix.experiments.report.cells import Found, ranked
 from dynamix.experiments.tables.kinds import Column, PaperTable
 
 REFERENCE = "table3"  # its rows, of three seeds each, say how far seeds alone move a number
@@ -37,17 +37,20 @@ def noise(found: Found) -> float:
     return math.sqrt(statistics.fmean(variances))
 
 
+def over_seeds(values: Sequence[float], unit: str) -> str:
+    """Mean and sample standard deviation of a row's seeds, in words."""
+    if not values:
+        return "not run"
+    spread, plural = (f" ± {statistics.stdev(values):.1f}", "s") if len(values) > 1 else ("", "")
+    return f"{statistics.fmean(values):.1f}{spread} {unit} ({len(values)} seed{plural})"
+
+
 def compared(table: PaperTable, before: str, after: str, found: Found) -> str:
     """Two rows in the column that ranks the table, and whether seeds explain the step between them."""
-    column = next(each for each in table.columns if each.title == table.ranked_by)
+    column = ranked(table)
     scores, lines = by_seed(table, found, column), []
     for name in (before, after):
-        values = list(scores.get(name, {}).values())
-        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        shown = (
-            f"{statistics.fmean(values):.1f}{spread} {column.title} ({len(values)} seeds)" if values else ""
-        )
-        lines.append(f"{name:34} {shown or 'not run'}")
+        lines.append(f"{name:34} {over_seeds(list(scores.get(name, {}).values()), column.title)}")
     steps = differences(scores.get(after, {}), scores.get(before, {}))
     if len(steps) < 2:
         return "\n".join([*lines, "too few seeds to compare"])

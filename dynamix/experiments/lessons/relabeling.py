@@ -1,6 +1,7 @@
 """Notebook 06: who owns a label, one clip step by step, strangers in one component, recorded gains."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -10,9 +11,10 @@ from scipy.sparse.csgraph import breadth_first_order
 from torch import Tensor
 
 from dynamix.centroids import CentroidsMemory
+from dynamix.experiments.paired import by_seed, over_seeds
 from dynamix.experiments.pictures.scene import Scene, Stage
-from dynamix.experiments.report.cells import Failure, Found
-from dynamix.experiments.tables.kinds import Column, PaperTable, Result
+from dynamix.experiments.report.cells import Failure, Found, ranked
+from dynamix.experiments.tables.kinds import PaperTable
 from dynamix.plots.stages import Stage as ClipStage
 from dynamix.plots.stages import stages
 from dynamix.relabeling import Relabeled
@@ -121,40 +123,26 @@ def portraits(
 
 def mean_scores(table: PaperTable, found: Found) -> tuple[dict[str, float], dict[str, float]]:
     """Row -> the paper's number, and our mean over seeds, in the column that ranks; nan: there is none."""
-    key, nan = _ranking(table).key, float("nan")
-    printed = {row.name: row.printed.get(key) for row in table.rows}
-    scores = {row.name: _scores(table, found, row.name) for row in table.rows}
+    column, nan = ranked(table), float("nan")
+    printed = {row.name: row.printed.get(column.key) for row in table.rows}
+    scores = by_seed(table, found, column)
     paper = {name: nan if number is None else float(number) for name, number in printed.items()}
-    return paper, {name: float(np.mean(each)) if each else nan for name, each in scores.items()}
+    return paper, {name: fmean(scores[name].values()) if scores.get(name) else nan for name in printed}
 
 
 def label_gains(table: PaperTable, found: Found, rows: Sequence[str]) -> str:
     """A line per row: its score over seeds, and the F1 of its labels before and after relabeling."""
-    lines = []
+    column, lines = ranked(table), []
+    scores = by_seed(table, found, column)
     for name in rows:
-        scores, results = _scores(table, found, name), _results(found, name)
-        if len(scores) < 2:
-            lines.append(f"{name:26} {'one seed' if scores else 'not run'}")
+        values = list(scores.get(name, {}).values())
+        if len(values) < 2:
+            lines.append(f"{name:26} {'one seed' if values else 'not run'}")
             continue
-        f1 = [
-            100 * np.mean([each[f"quality_{when}"]["f1"] for each in results]) for when in ("before", "after")
-        ]
-        lines.append(
-            f"{name:26} {np.mean(scores):.1f} ± {np.std(scores, ddof=1):.1f} {_ranking(table).title} "
-            f"({len(scores)} seeds), F1 of the labels {f1[0]:.0f} -> {f1[1]:.0f} %"
+        ended = [each for each in found[name] if not isinstance(each, Failure)]
+        before, after = (
+            100 * fmean(each[f"quality_{when}"]["f1"] for each in ended) for when in ("before", "after")
         )
+        shown = over_seeds(values, column.title)
+        lines.append(f"{name:26} {shown}, F1 of the labels {before:.0f} -> {after:.0f} %")
     return "\n".join(lines)
-
-
-def _ranking(table: PaperTable) -> Column:
-    return next(each for each in table.columns if each.title == table.ranked_by)
-
-
-def _results(found: Found, row: str) -> list[Result]:
-    return [each for each in found.get(row, ()) if not isinstance(each, Failure)]
-
-
-def _scores(table: PaperTable, found: Found, row: str) -> list[float]:
-    shown = next(each for each in table.rows if each.name == row)
-    read = [_ranking(table).read(shown, result) for result in _results(found, row)]
-    return [float(score) for score in read if score is not None]
