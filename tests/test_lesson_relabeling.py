@@ -69,7 +69,12 @@ class TestRecorded:
     )  # fmt: skip
 
     def result(self, score, after, seed=0):
-        return {"seed": seed, "mAP": float(score), "quality_before": {"f1": 0.67}, "quality_after": {"f1": after}}
+        return {
+            "seed": seed,
+            "mAP": float(score),
+            "quality_before": {"f1": 0.67},
+            "quality_after": {"f1": after},
+        }
 
     def test_means_are_over_the_seeds_that_ended(self):
         found = {"a": [self.result(60, 0.9), Failure(1, "lost"), self.result(63, 0.9, seed=2)]}

@@ -21,18 +21,12 @@ from dynamix.plots.merging import MergeGraph, chain, merge_graphs, threshold_cur
 from dynamix.plots.methods import methods
 from dynamix.plots.overview import overview, remix_overview
 from dynamix.plots.pushes import push_matrix, push_shares
-from dynamix.plots.ranking import (
-    box_shifts,
-    intervals,
-    precision_recall,
-    ranking_by_hand,
-    ranking_strips,
-    score_changes,
-)  # fmt: skip
+from dynamix.plots.ranking import precision_recall, ranking_by_hand, ranking_strips
 from dynamix.plots.refinement import decision_map, repairs
 from dynamix.plots.relabeling import relabeling
 from dynamix.plots.rhythm import rhythm
 from dynamix.plots.sampling import assignment, queues, strangers
+from dynamix.plots.scores import box_shifts, intervals, score_changes  # fmt: skip
 from dynamix.plots.search import save_sheets, search_sheet
 from dynamix.plots.stages import stages
 from dynamix.plots.style import PALETTE, save, use_style
