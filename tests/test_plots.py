@@ -10,6 +10,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 from PIL import Image
 
@@ -63,8 +64,13 @@ def every_figure() -> dict[str, Figure]:
         "clips": plots.clips(crops(2, 4), TRACKER, TRUTH, title="T"),
         "ranked_lists": plots.ranked_lists(crops(2), found, title="T"),
         "mixed_batch": plots.mixed_batch(
-            crops(2, 3), crops(2, 3), torch.tensor([0.1, 0.3]), title="T", target=0.2
-        ),
+            crops(2, 3),
+            crops(2, 3),
+            torch.tensor([0.1, 0.3]),
+            title="T",
+            target=0.2,
+            candidates=torch.tensor([[0.1, 0.5, 0.5], [-0.4, 0.3, 0.3]]),
+        ),  # fmt: skip
         "training_curves": plots.training_curves({"one": run, "two": run}, title="T"),
         "relabeling": plots.relabeling(
             crops(8), flat["before"], after, flat["truth"] < 0, flat["truth"], title="T"
@@ -190,7 +196,17 @@ def test_ranked_lists_count_what_is_right():
 
 def test_mixed_batch_shows_each_similarity_and_the_target():
     shown = texts(FIGURES["mixed_batch"])
-    assert {"0.10", "0.30", "median of all candidates 0.20", "cosine similarity of the pair"} <= set(shown)
+    assert {"0.10", "0.30", "median of all candidates 0.20"} <= set(shown)
+    assert any(text.startswith("cosine similarity of the pair") for text in shown)
+
+
+def test_mixed_batch_shows_whom_each_could_have_met():
+    axes = next(each for each in FIGURES["mixed_batch"].axes if each.get_label() == "similarity")
+    hills = [each.get_data() for each in axes.patches if isinstance(each, StepPatch)]
+    tall = [np.abs(hill.values - hill.baseline) for hill in hills]
+    assert [sorted(set(np.round(each / max(map(np.max, tall)), 2))) for each in tall] == [[0, 0.5, 1]] * 2
+    at = [hill.edges[np.flatnonzero(each)] for hill, each in zip(hills, tall, strict=True)]
+    np.testing.assert_allclose(at, [[0.1, 0.5], [-0.4, 0.3]], atol=0.03)
 
 
 def test_curves_leave_out_panels_without_data():
@@ -268,6 +284,12 @@ def test_many_labels_rows_and_long_titles_stay_on_the_page():
         ),
         (lambda: plots.mixed_batch(crops(2, 3), crops(2, 2), np.ones(2), title="T"), "single"),
         (lambda: plots.mixed_batch(crops(2, 3), crops(2, 3), np.ones(3), title="T"), "similarity"),
+        (
+            lambda: plots.mixed_batch(
+                crops(2, 3), crops(2, 3), np.ones(2), title="T", candidates=np.ones((3, 4))
+            ),
+            "candidates",
+        ),
         (lambda: plots.training_curves({}, title="T"), "runs"),
         (lambda: plots.training_curves({"a": []}, title="T"), "runs"),
         (lambda: plots.relabeling(crops(2), *rows([1], [1, 1], [False] * 2, [0, 0]), title="T"), "before"),

@@ -18,6 +18,7 @@ from dynamix.experiments.rows import METHODS, TITLES, variant
 from dynamix.experiments.spec import Spec, training_table
 from dynamix.methods import dynamix as method
 from dynamix.sampling import MixedBatches
+from dynamix.similarity import unit
 
 PEOPLE, TRACK, QUERIES, TOP = 8, 10, 3, 8  # people of the sheet, boxes of a track, queries, ranks shown
 
@@ -158,11 +159,13 @@ def mixed_batch(table: Table, run: Path, config: Config) -> Figure:
     pairs = torch.from_numpy(batches.pairs[0])
     assert refreshed.single is not None
     left = refreshed.multi.centroids[torch.searchsorted(refreshed.multi.labels, pairs[:, 0].contiguous())]
-    right = refreshed.single.centroids[refreshed.single.index_of(pairs[:, 1])]
+    met = refreshed.single.index_of(pairs[:, 1])
+    similar = unit(left) @ unit(refreshed.single.centroids).T
     return plots.mixed_batch(
         crops(table, config.encoder.image, kinds["multi"]),
         crops(table, config.encoder.image, kinds["single"]),
-        torch.cosine_similarity(left, right),
+        similar[torch.arange(len(met)), met],
+        candidates=similar,
         title="A mixed mini-batch: pairs of middling similarity, neither look-alikes nor strangers",
     )
 

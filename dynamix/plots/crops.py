@@ -148,23 +148,33 @@ def check_results(
 
 @styled
 def mixed_batch(
-    multi: Array, single: Array, similarity: Array, *, title: str, target: float | None = None
+    multi: Array,
+    single: Array,
+    similarity: Array,
+    *,
+    title: str,
+    target: float | None = None,
+    candidates: Array | None = None,
 ) -> Figure:
     """A mini-batch as the sampler composed it (Sec. 3.4): each row one matched pair of PIDs.
 
     `multi` and `single` (P, K, 3, H, W) are the pair's crops, `similarity` (P,) that of their centroids;
-    `target` is the similarity the sampler aimed at (the median over all candidates).
+    `target` is the similarity the sampler aimed at (the median over all candidates). `candidates` (P, C):
+    similarities of each row's multi-camera person to all single-camera people, shown behind the dot.
     """
     left, right = as_images(multi, "multi", "P K 3 H W"), as_images(single, "single", "P K 3 H W")
     P, K = left.shape[:2]
     if right.shape[:2] != (P, K):
         raise ValueError(f"single must hold {P} x {K} crops as multi does, got {right.shape[:2]}")
     values = as_array(similarity, "similarity", (P,)).astype(float)
+    crowd = None if candidates is None else as_array(candidates, "candidates").astype(float)
+    if crowd is not None and (crowd.ndim != 2 or len(crowd) != P or not crowd.size):
+        raise ValueError(f"candidates must hold similarities of {P} people, got {crowd.shape}")
     width = min(0.62, 4.2 / P, (WIDTH - 2 * MARGIN - 1.6) / (2 * K) - GAP)
     width = max(width, 0.3)
     height = width * left.shape[2] / left.shape[3]
     side, step = K * (width + GAP) - GAP, height + 0.1
-    done = page(0.3 + P * step + 0.3, title)
+    done = page(0.3 + P * step + (0.3 if crowd is None else 0.45), title)
     top, far = done.top + 0.3, WIDTH - MARGIN - side
     for x, name, kind in ((MARGIN, "multi-camera people", "multi"), (far, "single-camera people", "single")):
         color = PALETTE[f"{kind}-camera"]
@@ -176,25 +186,30 @@ def mixed_batch(
         for k in range(K):
             crop(done.axes, left[p, k], MARGIN + k * (width + GAP), y, width)
             crop(done.axes, right[p, k], far + k * (width + GAP), y, width)
-    _similarity_axis(done, values, target, MARGIN + side, far, top, step, height)
+    _similarity_axis(done, values, target, crowd, MARGIN + side, far, top, step, height)
     return done.figure
 
 
-def _similarity_axis(done, values, target, start, end, top, step, height) -> None:
-    """Between the two sides: one dot per pair on a common similarity axis."""
+def _similarity_axis(done, values, target, crowd, start, end, top, step, height) -> None:
+    """Between the two sides: one dot per pair on a common similarity axis, candidates as a hill behind it."""
     x, width = start + 0.25, end - start - 0.5
     axes = chart(done, x, top, width, step * len(values) - 0.1, label="similarity")
-    low, high = min(-0.1, values.min() - 0.1), max(0.6, values.max() + 0.15)
-    lines = np.arange(len(values)) * step + height / 2
+    hills = crowd is not None
+    every = np.concatenate([values, crowd.ravel()]) if hills else values
+    low, high = min(-0.1, every.min() - 0.1), max(0.6, every.max() + (0.03 if hills else 0.15))
+    lines = np.arange(len(values)) * step + height * (0.7 if hills else 0.5)
     axes.set(
         xlim=(low, high),
         ylim=(step * len(values) - 0.1, 0),
         yticks=[],
-        xlabel="cosine similarity of the pair",
+        xlabel="cosine similarity of the pair"
+        + ("" if crowd is None else "\ngray: to all single-camera people"),
     )
     axes.spines["left"].set_visible(False)
     axes.grid(visible=False)
     axes.hlines(lines, low, high, color=LINE, linewidth=1)
+    if hills:
+        _hills(axes, crowd, lines, 0.6 * step, np.linspace(low, high, 49))
     if target is not None:
         axes.axvline(target, color=MUTED, linewidth=1.4, linestyle=(0, (4, 3)))
         axes.annotate(
@@ -204,10 +219,17 @@ def _similarity_axis(done, values, target, start, end, top, step, height) -> Non
     axes.scatter(values, lines, s=70, color=INK, zorder=5, edgecolor="white", linewidth=1.2, clip_on=False)
     for value, line in zip(values, lines, strict=True):
         axes.annotate(
-            f"{value:.2f}", (value, line), xytext=(0, 8), textcoords="offset points", ha="center",
-            fontsize=BODY, color=INK, weight="bold", zorder=6,
+            f"{value:.2f}", (value, line), xytext=(0, -8 if hills else 8), textcoords="offset points",
+            ha="center", va="top" if hills else "bottom", fontsize=BODY, color=INK, weight="bold", zorder=6,
             bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.8},
         )  # fmt: skip
+
+
+def _hills(axes, crowd, lines, tall, edges) -> None:
+    """A histogram of each row of `crowd` standing on its line, all at one scale."""
+    counts = np.stack([np.histogram(row, edges)[0] for row in crowd])
+    for line, row in zip(lines, tall * counts / counts.max(), strict=True):
+        axes.stairs(line - row, edges, baseline=line, fill=True, color=PALETTE["neutral"], alpha=0.55)
 
 
 def _check_names(names: Sequence[str] | None, count: int, what: str) -> None:
