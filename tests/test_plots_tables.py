@@ -96,6 +96,17 @@ def test_a_table_that_nobody_ran_still_has_its_rows():
     assert texts(plots.paper_table(lines, title="T", metric="mAP")).count("not run") == 3
 
 
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_rows_that_no_paper_has_need_no_column_of_the_paper(count):
+    own = [LINES[2], TableLine(name="mine", kind="ours", values=(50.0, 52.0), text="51.0 ± 1.4 (2)")]
+    titles = {"title": "T", "metric": "mAP", "others": [f"metric {k}" for k in range(count)]}
+    bare, beside = (plots.paper_table(with_others(rows, count), **titles) for rows in (own, [*own, LINES[0]]))
+    assert {"Paper", "paper"} <= set(texts(beside))
+    words = texts(bare)
+    assert not {"Paper", "paper", "paper ", "/ ours", "–", "70.1"} & set(words)
+    assert words.count("50.0 ± 1.1 (3)") == 2 * count and inside(bare) and overlapping(bare) == []
+
+
 def test_the_spread_is_the_sample_s():
     assert _std(LINES[0]) == pytest.approx(naive.sample_std([40.0, 42.0, 41.5]), abs=1e-9)
     assert _std(LINES[1]) == 0.0

@@ -233,6 +233,8 @@ def test_within_the_noise_of_seeds_the_effect_does_not_show():
     }  # fmt: skip
     text = said(table(FIVE), scored(**wide))
     assert text.startswith("The paper's best row, median, is ") and text.endswith("the effect does not show.")
+    alone = said(table(FIVE), scored(**(wide | {"hard": [48.0]})))
+    assert alone.endswith("whether there is an effect cannot be told yet.") and "(1 to 3 seeds)" in alone
     pooled = math.sqrt(sum(naive.sample_std(values) ** 2 for values in wide.values()) / 5)
     assert f"less than the {pooled:.1f} that seeds alone differ by" in text and "(3 seeds, compared" in text
     ordered = {name: [v + i * 0.05 for v in (48.0, 52.0, 50.0)[:: (-1) ** i]] for i, name in enumerate(FIVE)}

@@ -35,7 +35,7 @@ PRINTED, OURS = "#B07A35", SERIES[0]
 KINDS: dict[str, tuple[str, str, bool, str]] = {
     "paper": ("o", OURS, True, "ours"),
     "control": ("s", SERIES[3], False, "control of the same cost"),
-    "bound": ("^", SERIES[1], False, "upper bound: true identities"),
+    "bound": ("^", SERIES[1], False, "upper bound: needs the truth"),
     "ours": ("v", SERIES[5], False, "not in the paper"),
     "printed": ("D", PRINTED, False, ""),
 }
@@ -43,6 +43,7 @@ TAGS = {"control": "control", "bound": "upper bound", "ours": "not in the paper"
 LINE_HEIGHT, PAD, HEAD, GAP = 0.165, 0.115, 0.56, 0.22  # inches
 NAMES, NUMBER, OTHER = 2.25, 1.08, 1.12  # widths: row names, our number, a column of text
 LOG_BEYOND = 50  # times the smallest number
+NONE = "–"  # the paper has no such row
 BESIDE = 1  # further metrics that fit beside the axes; more of them stand below
 
 
@@ -53,7 +54,7 @@ class TableLine:
     name: str
     kind: str = "paper"
     paper: float | int | None = None
-    paper_text: str = "–"
+    paper_text: str = NONE
     values: Sequence[float | int] = ()
     text: str = ""  # of our mean
     trouble: str = ""  # not run, failed and why; written where the mark would be, or below it
@@ -83,7 +84,7 @@ class _Scale:
 class _Frame:
     """Where the columns of the picture stand, in inches."""
 
-    paper: _Scale
+    paper: _Scale | None  # None: the paper has none of these rows
     paper_end: float  # right edge of the paper's numbers
     ours: _Scale
     ours_end: float
@@ -124,7 +125,7 @@ def paper_table(
     _heads(done.axes, frame, top, metric, ours, beside)
     tops = [top + HEAD + sum(heights[:i]) for i in range(len(lines) + 1)]
     _stripes(done.axes, tops)
-    if any(line.paper is not None for line in lines):
+    if frame.paper is not None and any(line.paper is not None for line in lines):
         _ticks(done.axes, frame.paper, tops[0], tops[-1])
     if any(line.values for line in lines):
         _ticks(done.axes, frame.ours, tops[0], tops[-1])
@@ -176,18 +177,23 @@ def _height(line: TableLine, name: list[str], two: bool) -> float:
     return LINE_HEIGHT * count + PAD
 
 
+def _in_a_paper(lines: Sequence[TableLine]) -> bool:
+    return any(line.kind in ("paper", "printed") or line.paper_text != NONE for line in lines)
+
+
 def _frame(lines: Sequence[TableLine], texts: int) -> _Frame:
     names = max(text_width(text, SMALL, "bold") for line in lines for text in [*_name_lines(line), ""])
     start, end = MARGIN + min(max(names, 1.1), NAMES) + 0.2, WIDTH - MARGIN
-    paper_number = max(text_width(line.paper_text, SMALL) for line in lines) + 0.1
-    room = end - start - texts * OTHER - paper_number - NUMBER - 0.3
-    left, right = 0.4 * room, 0.6 * room
-    printed = [line.paper for line in lines if line.paper is not None]
     scored = [value for line in lines for value in _extent(line)]
-    paper = _scale(start, left, printed)
-    ours = _scale(start + left + paper_number + 0.3, right, scored)
-    ours_end = ours.left + right + NUMBER
-    return _Frame(paper, start + left + paper_number, ours, ours_end, tuple(
+    room, paper, paper_end = end - start - texts * OTHER - NUMBER, None, start
+    if _in_a_paper(lines):
+        number = max(text_width(line.paper_text, SMALL) for line in lines) + 0.1
+        left = 0.4 * (room - number - 0.3)
+        paper = _scale(start, left, [line.paper for line in lines if line.paper is not None])
+        paper_end, room = start + left + number, room - left - number - 0.3
+    ours = _scale(paper_end + (0.0 if paper is None else 0.3), room, scored)
+    ours_end = ours.left + room + NUMBER
+    return _Frame(paper, paper_end, ours, ours_end, tuple(
         ours_end + OTHER * (k + 1) for k in range(texts)
     ))  # fmt: skip
 
@@ -219,14 +225,16 @@ def _scale(left: float, width: float, values: Sequence[float | int]) -> _Scale:
 
 
 def _heads(axes: Axes, frame: _Frame, top: float, metric: str, ours: str, others: Sequence[str]) -> None:
-    for scale, text, color in ((frame.paper, "Paper", PRINTED), (frame.ours, ours, OURS)):
-        write(axes, scale.left, top + 0.15, text, BODY, color, weight="bold", va="baseline")
-    room = frame.paper_end - frame.paper.left
     theirs, here = _metric_of(metric)
-    write(axes, frame.paper.left, top + 0.3, _fit(theirs, room), SMALL, MUTED, va="baseline")
-    write(axes, frame.ours.left, top + 0.3, here, SMALL, MUTED, va="baseline")
+    sides = [(frame.ours, ours, OURS, here)]
+    if frame.paper is not None:
+        theirs = _fit(theirs, frame.paper_end - frame.paper.left)
+        sides.append((frame.paper, "Paper", PRINTED, theirs))
+    for scale, text, color, number in sides:
+        write(axes, scale.left, top + 0.15, text, BODY, color, weight="bold", va="baseline")
+        write(axes, scale.left, top + 0.3, number, SMALL, MUTED, va="baseline")
     for x, text in zip(frame.others, others, strict=True):
-        _stacked_head(axes, x, top, text)
+        _stacked_head(axes, x, top, text, both=frame.paper is not None)
 
 
 def _metric_of(metric: str) -> tuple[str, str]:
@@ -241,13 +249,15 @@ def _metric_of(metric: str) -> tuple[str, str]:
     return metric, word if word in ("mAP", "rank-1") else metric
 
 
-def _stacked_head(axes: Axes, x: float, top: float, text: str) -> None:
+def _stacked_head(axes: Axes, x: float, top: float, text: str, both: bool) -> None:
     parts = [_fit(part, OTHER - 0.08) for part in wrap(text, SMALL, "bold", OTHER - 0.12)[:2]]
     for i, part in enumerate(reversed(parts)):
         write(axes, x, top + 0.15 - 0.14 * i, part, SMALL, INK, weight="bold", ha="right", va="baseline")
-    end = x - text_width("/ ours", SMALL)
-    write(axes, end, top + 0.3, "paper ", SMALL, PRINTED, ha="right", va="baseline")
-    write(axes, x, top + 0.3, "/ ours", SMALL, OURS, ha="right", va="baseline")
+    last = "/ ours" if both else "ours"
+    write(axes, x, top + 0.3, last, SMALL, OURS, ha="right", va="baseline")
+    if both:
+        end = x - text_width(last, SMALL)
+        write(axes, end, top + 0.3, "paper ", SMALL, PRINTED, ha="right", va="baseline")
 
 
 def _stripes(axes: Axes, tops: Sequence[float]) -> None:
@@ -283,7 +293,7 @@ def _shape(axes: Axes, lines: Sequence[TableLine], tops: Sequence[float], frame:
     """A faint line through the paper's rows on either side: what has the same shape has the same order."""
     pieces: list[list[tuple[float, float, float]]] = [[]]
     for line, top, bottom in zip(lines, tops, tops[1:], strict=False):
-        if line.kind == "paper" and line.paper is not None and line.values:
+        if frame.paper and line.kind == "paper" and line.paper is not None and line.values:
             pieces[-1].append((frame.paper(line.paper), frame.ours(_mean(line)), (top + bottom) / 2))
         elif line.kind in ("paper", "printed"):  # a gap that no line may hide
             pieces.append([])
@@ -306,16 +316,17 @@ def _row(
 ) -> None:
     middle = top + height / 2
     _row_name(axes, line, name, middle)
-    if line.paper is not None:
+    if frame.paper is not None and line.paper is not None:
         axes.plot(
             [frame.paper(line.paper)], [middle], "D", color=PAPER, markeredgecolor=PRINTED, markersize=5.5,
             markeredgewidth=1.5, zorder=3,
         )  # fmt: skip
-    color = PRINTED if line.paper is not None else MUTED
-    write(axes, frame.paper_end, middle + 0.042, line.paper_text, SMALL, color, ha="right", va="baseline")
+    if frame.paper is not None:
+        color = PRINTED if line.paper is not None else MUTED
+        write(axes, frame.paper_end, middle + 0.042, line.paper_text, SMALL, color, ha="right", va="baseline")
     _our_side(axes, line, frame, middle, ground)
     for x, (paper, ours) in zip(frame.others, line.others if two else (), strict=True):
-        _pair(axes, x, middle, paper, ours)
+        _pair(axes, x, middle, "" if frame.paper is None else paper, ours)
 
 
 def _row_name(axes: Axes, line: TableLine, name: list[str], middle: float) -> None:
@@ -334,7 +345,7 @@ def _our_side(axes: Axes, line: TableLine, frame: _Frame, middle: float, ground:
     scale, end = frame.ours, frame.ours_end
     color = PALETTE["wrong"] if "failed" in line.trouble else MUTED
     if not line.values:
-        text = _fit(line.trouble or line.text or "–", end - scale.left)
+        text = _fit(line.trouble or line.text or NONE, end - scale.left)
         if "failed" in text:
             axes.plot([scale.left + 0.05], [middle], "x", color=color, markersize=5, markeredgewidth=1.6)
         shift = 0.16 if "failed" in text else 0.0
@@ -379,7 +390,7 @@ def _marks(axes: Axes, line: TableLine, scale: _Scale, middle: float) -> None:
 
 def _pair(axes: Axes, right: float, middle: float, paper: str, ours: str) -> None:
     """The paper's number over ours; alone where ours has none."""
-    shift = 0.075 if ours else 0.0
+    shift = 0.075 if paper and ours else 0.0
     for text, up, color in ((paper, -shift, PRINTED), (ours, shift, OURS)):
         color = color if any(letter.isdigit() for letter in text) else MUTED
         y = middle + up + 0.042
@@ -411,7 +422,7 @@ def _below(
         block = others[first : first + step]
         rights = [WIDTH - MARGIN - OTHER * (len(block) - 1 - k) for k in range(len(block))]
         for x, text in zip(rights, block, strict=True):
-            _stacked_head(axes, x, y, text)
+            _stacked_head(axes, x, y, text, both=_in_a_paper(lines))
         tops = [y + HEAD - 0.18]
         for line, name in zip(lines, names, strict=True):
             tops.append(tops[-1] + _below_row(line, name))
@@ -421,20 +432,21 @@ def _below(
                 weight = "bold" if line.kind == "paper" else "normal"
                 write(axes, MARGIN, at, text, SMALL, INK, va="baseline", weight=weight)
             for x, (paper, ours) in zip(rights, line.others[first : first + step], strict=True):
-                _pair(axes, x, middle, paper, ours)
+                _pair(axes, x, middle, paper if _in_a_paper(lines) else "", ours)
         _stripes(axes, tops)
         y = tops[-1] + GAP
 
 
 def _legend_items(lines: Sequence[TableLine]) -> list[tuple]:
-    items = [_item("printed", "paper")]
+    items = [_item("printed", "paper")] if _in_a_paper(lines) else []
     several = any(len(line.values) > 1 for line in lines)
     for kind in KINDS:
         if kind != "printed" and any(line.kind == kind and line.values for line in lines):
             items.append(
                 _item(kind, KINDS[kind][3] + (" (mean ± std)" if kind == "paper" and several else ""))
             )
-    return [*items[:2], _item("seed", "one seed"), *items[2:]] if several else items
+    at = 1 + _in_a_paper(lines)  # after the first of ours
+    return [*items[:at], _item("seed", "one seed"), *items[at:]] if several else items
 
 
 def _item(kind: str, text: str) -> tuple[Callable[[Axes, float, float], None], float, str]:

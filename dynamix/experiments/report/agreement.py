@@ -178,7 +178,9 @@ def _within_noise(found: Agreement, spread: Spread) -> str:
     agrees = found.tau is not None and found.tau > 0
     if agrees and found.p is not None and found.p <= LEVEL:
         return f"{_capital(_order(found))}, but {within}: the effect is not larger than the noise."
-    return f"{_capital(_place(found))}; {within}: the effect does not show."
+    few = found.seeds[0] == 1  # a row of one seed: an effect may be there and not be seen
+    shows = "whether there is an effect cannot be told yet" if few else "the effect does not show"
+    return f"{_capital(_place(found))}; {within}: {shows}."
 
 
 def _clear(found: Agreement, spread: Spread) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from dynamix.experiments.printed import printed
 from dynamix.experiments.tables.dynamix import ablation
 from dynamix.experiments.tables.kinds import Column, PaperTable, Reader, Result, Row
-from dynamix.experiments.tables.shared import ABLATION, cells, short, titled
+from dynamix.experiments.tables.shared import ABLATION, cells, quality, short, titled
 
 STRICTER: Mapping[str, Any] = {"rm__tau_rel": 0.65, "rm__tau_remove": 0.65, "rm__tau_merge": 0.8}
 CALIBRATED: Mapping[str, Any] = {"rm__calibrate": "cross_video"}
@@ -48,10 +48,10 @@ def _relabeling_columns() -> Iterator[Column]:
         yield Column(title=f"{what} change", key=f"{what}:delta_percent", read=_change(what))
     for name in ("precision", "recall", "f1"):
         title = name.replace("f1", "F1")
-        yield Column(title=f"{title} before", read=_quality("quality_before", name))
-        yield Column(title=f"{title} after", read=_quality("quality_after", name))
+        yield Column(title=f"{title} before", read=quality("quality_before", name))
+        yield Column(title=f"{title} after", read=quality("quality_after", name))
     for name in ("junk_removed", "good_removed"):
-        yield Column(title=name.replace("_", " "), read=_quality("quality_after", name))
+        yield Column(title=name.replace("_", " "), read=quality("quality_after", name))
 
 
 def _reported(field: str) -> Reader:
@@ -62,14 +62,6 @@ def _change(what: str) -> Reader:
     def read(row: Row, result: Result) -> float | None:
         before, after = (_reported(f"{what}_{when}")(row, result) for when in ("before", "after"))
         return 100 * (after / before - 1) if before and after is not None else None
-
-    return read
-
-
-def _quality(when: str, name: str) -> Reader:
-    def read(row: Row, result: Result) -> float | None:
-        share = (result.get(when) or {}).get(name)
-        return None if share is None else 100 * share
 
     return read
 

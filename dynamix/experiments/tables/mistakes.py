@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from dynamix.experiments.tables.dynamix import SCORES
-from dynamix.experiments.tables.kinds import PaperTable, Row
+from dynamix.experiments.tables.kinds import Column, PaperTable, Row
 from dynamix.experiments.tables.regimes import DRAWN
-from dynamix.experiments.tables.shared import ABLATION, NAIVE, RM_ALONE, STAND_INS
+from dynamix.experiments.tables.shared import ABLATION, NAIVE, RM_ALONE, STAND_INS, quality
 
 REMIX: Mapping[str, Any] = {"method": "remix"}
 
@@ -50,7 +50,12 @@ def mistakes() -> PaperTable:
         name="mistakes",
         title="What the tracker's mistakes cost",
         claim="Not in the papers: which of the tracker's mistakes matter, and how far a method mends them.",
-        columns=tuple(replace(column, key="") for column in SCORES),
+        columns=(
+            *(replace(column, key="") for column in SCORES),
+            Column(title="precision of labels", read=quality("quality_after", "precision")),
+            Column(title="recall of labels", read=quality("quality_after", "recall")),
+            Column(title="junk left out", read=quality("quality_after", "junk_removed")),
+        ),
         rows=tuple(replace(row, changes={**DRAWN, **row.changes}) for row in rows),
         data=ABLATION,
         notes=(

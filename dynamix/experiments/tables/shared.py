@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from dynamix.experiments.printed import Printed
 from dynamix.experiments.protocols import protocol
-from dynamix.experiments.tables.kinds import Column, Data, PaperTable, Reader, Row, Setting, pair
+from dynamix.experiments.tables.kinds import Column, Data, PaperTable, Reader, Result, Row, Setting, pair
 from dynamix.experiments.tables.roles import STANDS_FOR
 
 # The papers' names of datasets, as `data.DATASETS` knows them.
@@ -112,6 +112,16 @@ def unseen(dataset: str, world: str = "", key: str = "") -> tuple[Column, Column
 def value(field: str) -> Reader:
     """A column that shows a number of the result as it stands."""
     return lambda row, result: result.get(field)
+
+
+def quality(when: str, name: str) -> Reader:
+    """Percent: of the labels before training or after it (`when`), against the true identities."""
+
+    def read(row: Row, result: Result) -> float | None:
+        share = (result.get(when) or {}).get(name)
+        return None if share is None else 100 * share
+
+    return read
 
 
 def counted(title: str, field: str) -> Column:
