@@ -17,6 +17,7 @@ from dynamix import data
 from dynamix.config import change, identity, mini, to_json
 from dynamix.experiments import datasets, demo, figures, records, run
 from dynamix.experiments import spec as specs
+from dynamix.experiments.labels import mended
 from dynamix.experiments.rows import METHODS, variant
 
 ROOT = Path(__file__).parent.parent
@@ -140,7 +141,7 @@ def test_mended_labels_are_what_their_names_say(pairs, how):
     # A row without a label has no known person either: nothing trains on it.
     pairs = [(label, person if label >= 0 else -1) for label, person in pairs]
     labels, truth = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
-    found = specs.mended(labels, truth, how)
+    found = mended(labels, truth, how)
     wanted = list(labels) if how == "tracker" else _mended(labels.tolist(), truth.tolist(), how)
     own = {}
     for one, want, person in zip(found.tolist(), wanted, truth.tolist(), strict=True):

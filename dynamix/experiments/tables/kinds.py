@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from dynamix.experiments.labels import Labels
+
 Result = dict[str, Any]  # of a run, as its result file holds it
 Reader = Callable[["Row", Result], float | None]  # what a column shows of a run, in the column's unit
 
@@ -55,7 +57,7 @@ class Row:
     encoder: Literal["profile", "cnn", "vit", "plain", "small", "base"] = (
         "profile"  # `roles.ENCODERS` says which
     )
-    labels: Literal["tracker", "clean", "whole", "truth"] = "tracker"  # `spec.Labels` says what they are
+    labels: Labels = "tracker"
     start: Literal["table", "scratch", "pretrained"] = "table"  # table: as the table says
     data: Data | None = None  # other than the table's
     printed: Mapping[str, float] = field(default_factory=dict)  # column key -> number
