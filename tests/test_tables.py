@@ -404,6 +404,25 @@ class TestGroups:
         assert grouped == {"table10", "table2a", "remix.table6c"}
 
 
+@pytest.mark.parametrize(
+    ("sources", "shown"),
+    [
+        (["plaza", "campus", "station"], ["hall"]),
+        (["plaza", "hall", "station:all"], ["campus"]),
+        (["market1501", "msmt17", "cuhk03_detected"], ["dukemtmc"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["table2b", "remix.table7"])
+def test_leaving_one_out_shows_no_score_on_what_was_trained_with(name, sources, shown):
+    scores = {each: {"mAP": 0.5, "rank1": 0.5} for each in (*sources, *shown)}
+    scores = {key.partition(":")[0]: value for key, value in scores.items()}
+    of = table(name)
+    read = [column.read(of.rows[-1], {"sources": sources, "scores": scores}) for column in of.columns]
+    assert read.count(50.0) == 2
+    at = {column.key.partition(":")[0] for column, value in zip(of.columns, read, strict=True) if value}
+    assert at == {"M+D+MS->C3" if shown == ["hall"] else "M+C3+MS->D"}
+
+
 class TestRegimes:
     """A step's worth in a regime is a difference of two rows: nothing else may differ between them."""
 

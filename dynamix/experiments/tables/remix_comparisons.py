@@ -15,6 +15,7 @@ from dynamix.experiments.tables.shared import (
     counted,
     cross,
     leave_out,
+    left_out_columns,
     printed_only,
     standing_for,
     titled,
@@ -125,7 +126,7 @@ def table7() -> PaperTable:
         "remix.table7",
         of,
         claim="With three labeled datasets and single-camera data ReMix leads on the fourth.",
-        columns=tuple(column for name, key in left_out.items() for column in unseen(name, key=key)),
+        columns=left_out_columns(left_out),
         rows=(
             *(printed_only(of, row) for row in of.rows if row[0] != "ReMix"),
             *leave_out_rows("remix", "7", "ReMix", left_out, "luperson", encoder="cnn"),

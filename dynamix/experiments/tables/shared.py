@@ -1,6 +1,7 @@
 """What several tables share: the data of a row, the controls and the bound, rows made of printed cells."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from dynamix.experiments.printed import Printed
@@ -107,6 +108,23 @@ def unseen(dataset: str, world: str = "", key: str = "") -> tuple[Column, Column
     """Rank-1 and mAP on one dataset, beside the world that stands for it (or `world`)."""
     world = world or world_of(dataset)
     return pair((world,), (REAL[dataset],), dataset=key or dataset, title=f"{dataset} / {world},")
+
+
+def left_out_columns(left_out: Mapping[str, str]) -> tuple[Column, ...]:
+    """Dataset -> heading of its printed cells: the columns of `unseen`, empty where a run trained on it."""
+
+    def read(column: Column, names: tuple[str, ...]) -> Reader:
+        def of(row: Row, result: Result) -> float | None:
+            trained = {source.partition(":")[0] for source in result["sources"]}
+            return None if trained & set(names) else column.read(row, result)
+
+        return of
+
+    return tuple(
+        replace(column, read=read(column, (world_of(name), REAL[name])))
+        for name, key in left_out.items()
+        for column in unseen(name, key=key)
+    )
 
 
 def value(field: str) -> Reader:
