@@ -33,7 +33,7 @@ def test_the_printed_differences_of_the_ladder():
 
 def test_ours_pairs_the_seeds_under_the_claims_own_column():
     def campus(seed, mAP):
-        return {"seed": seed, "scores": {"campus": {"mAP": mAP}, "hall": {"mAP": 0.2}}}
+        return {"seed": seed, "scores": {"campus": {"mAP": mAP}, "hall": {"mAP": 0.2}}, "sources": ["hall"]}
 
     claim = next(each for each in ALL if each.says == "tested on DukeMTMC-reID / campus")
     found = {

@@ -191,7 +191,8 @@ class TestRows:
                 if each.kind == "printed" or setting is None:
                     continue
                 scores = {name: {"rank1": 0.25, "mAP": 0.5} for name in setting.targets}
-                shown = [column.read(each, {"scores": scores}) for column in of.columns]
+                result = {"scores": scores, "sources": setting.sources}
+                shown = [column.read(each, result) for column in of.columns]
                 assert {25.0, 50.0} <= set(shown)
                 for column, number in zip(of.columns, shown, strict=True):
                     if each.printed.get(column.key) and column.key.endswith(("R1", "mAP")):
@@ -362,7 +363,9 @@ class TestData:
     def test_a_row_to_one_dataset_fills_its_own_columns_only(self):
         of = table("table2b")
         one = row(of, "DynaMix to CUHK03-NP")
-        shown = [c.read(one, {"scores": {"hall": {"rank1": 0.5, "mAP": 0.25}}}) for c in of.columns]
+        scores = {"hall": {"rank1": 0.5, "mAP": 0.25}, "plaza": {"rank1": 1.0, "mAP": 1.0}}
+        result = {"scores": scores, "sources": one.data.worlds.sources}
+        shown = [c.read(one, result) for c in of.columns]
         assert shown == [50.0, 25.0, *[None] * 6]
 
 
@@ -377,7 +380,8 @@ class TestGroups:
             names = (held.real if profile_name == "paper" else held.worlds).targets
             number = next((v for key, v in each.printed.items() if key.endswith("mAP")), 50.0) / 100
             scores = {name: {"rank1": number, "mAP": number} for name in names}
-            results |= {} if each.kind == "printed" else {each.name: [{"seed": 0, "scores": scores}]}
+            result = {"seed": 0, "scores": scores, "sources": []}
+            results |= {} if each.kind == "printed" else {each.name: [result]}
         return agreement.agreement(of, profile_name, results)
 
     @pytest.mark.parametrize(("name", "scope"), [("mini", "video"), ("gpu", "video"), ("paper", "global")])
