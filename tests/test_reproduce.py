@@ -236,7 +236,7 @@ def test_every_kind_of_run_is_recognized_by_its_file(request_of, ran):
         (e.spec.start, e.spec.labels, e.spec.sources, e.spec.config.method) for e in made.entries.values()
     }
     assert {kind[0] for kind in kinds} == {"scratch", "pretrained"}
-    assert {kind[1] for kind in kinds} == {"tracker", "truth"}
+    assert {kind[1] for kind in kinds} == {"tracker", "clean", "whole", "truth"}
     assert ("plaza", "campus", "station") in {kind[2] for kind in kinds}
 
 
