@@ -9,6 +9,7 @@ import pytest
 from dynamix import plots
 from dynamix.plots.claims import LOOKS, half
 from dynamix.plots.style import PAPER
+from tests import naive
 
 LINES = {
     "steps": [
@@ -67,10 +68,10 @@ def test_one_seed_has_neither_verdict_nor_bar():
 
 
 def test_the_bar_is_two_standard_errors_of_a_difference():
-    assert half(1.0, 2) == pytest.approx(2.0)
+    assert half(1.0, (0.0, 0.0)) == pytest.approx(2.0)
     rng = np.random.default_rng(0)
     a, b = rng.normal(0, 1.5, (2, 4000, 3)).mean(-1)
-    assert half(1.5, 3) == pytest.approx(2 * (a - b).std(), rel=0.05)
+    assert half(1.5, (0.0, 0.0, 0.0)) == pytest.approx(2 * (a - b).std(), rel=0.05)
     ends = sorted(
         (segment[0][0], segment[1][0])
         for each in panel(drawn()).collections
@@ -80,6 +81,14 @@ def test_the_bar_is_two_standard_errors_of_a_difference():
     want = [(-10, -6), (-9.0, -5.0), (-0.5, 3.5)]
     for low, high in want:
         assert any(math.isclose(a, low) and math.isclose(b, high) for a, b in ends)
+
+
+def test_differences_that_spread_more_than_the_noise_have_their_own_bar():
+    wide = (2.0, 6.0, 13.0)
+    assert half(1.0, wide) == pytest.approx(2 * naive.sample_std(wide) / math.sqrt(3))
+    assert half(1.0, (2.0, 2.5)) == pytest.approx(2.0)
+    assert plots.Claimed("", "", 5.0, (4.0, 5.0, 6.0)).verdict(1.0) == "as printed"
+    assert plots.Claimed("", "", 5.0, (-1.0, 5.0, 11.0)).verdict(1.0) == "chance"
 
 
 def test_one_scale_holds_everything():

@@ -172,5 +172,5 @@ def figure(made: Ledger) -> Figure:
         unit="points of mAP",
         title="What the papers conclude, and what shows here",
         note=f"Here: profile {made.profile}{size}. A line through a mark is how far seeds alone may move it: "
-        f"two standard errors, seeds of one row spreading by {spread:.1f} points.",
+        f"two standard errors, seeds of one row spreading by {spread:.1f} points, or more where they do.",
     )

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import fmean
+from statistics import fmean, stdev
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -57,14 +57,20 @@ class Claimed:
         if len(self.ours) < 2:
             return "one seed"
         mean = fmean(self.ours)
-        if abs(mean) <= half(noise, len(self.ours)):
+        if abs(mean) <= half(noise, self.ours):
             return "chance"
         return "as printed" if mean * self.paper > 0 else "against"
 
 
-def half(noise: float, seeds: int) -> float:
-    """Two standard errors of a difference of two means, each over `seeds` seeds that spread by `noise`."""
-    return 2 * noise * math.sqrt(2 / seeds)
+def half(noise: float, differences: Sequence[float]) -> float:
+    """Two standard errors of the mean of `differences`, one a seed.
+
+    Of two rows whose seeds spread by `noise`, or as the differences do themselves where that is more: few
+    seeds may lie close together by chance, and rows trained from scratch spread more than others.
+    """
+    seeds = len(differences)
+    own = stdev(differences) / math.sqrt(seeds) if seeds > 1 else 0.0
+    return 2 * max(noise * math.sqrt(2 / seeds), own)
 
 
 @styled
@@ -120,7 +126,7 @@ def _line(axes: Axes, each: Claimed, y: float, noise: float) -> None:
         return
     mean, look = fmean(each.ours), each.verdict(noise)
     if look != "one seed":
-        reach = half(noise, len(each.ours))
+        reach = half(noise, each.ours)
         axes.hlines(y, mean - reach, mean + reach, color=LOOKS[look][0], linewidth=1.8, zorder=3)
     _here(axes, mean, y, look=look)
 
@@ -155,7 +161,7 @@ def _scale(axes: Axes, lines: Sequence[Claimed], noise: float, body: float) -> N
     values = [each.paper for each in lines] + [0.0]
     for each in lines:
         if each.ours:
-            reach = half(noise, len(each.ours))
+            reach = half(noise, each.ours)
             values += [fmean(each.ours) - reach, fmean(each.ours) + reach]
     room = 0.04 * (max(values) - min(values)) + 0.1
     axes.set(xlim=(min(values) - room, max(values) + room), ylim=(body, 0), yticks=[])
