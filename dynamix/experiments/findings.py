@@ -61,7 +61,7 @@ QUOTED: Mapping[str, Mapping[str, str]] = {
     "table12": BATCHES,
     "regimes": DRAWN,
     "mistakes": MENDED,
-    "remix.table4": {"ReMix on both worlds": "both"},
+    "remix.table4": {"ReMix on both worlds": "both", "ReMix, true identities": "true identities"},
 }
 # Further ones, under a column of their own: name -> table, row, column.
 MARKET = "Market-1501 / station, mAP"
