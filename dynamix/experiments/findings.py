@@ -81,7 +81,11 @@ ELSEWHERE: Mapping[str, tuple[str, str, str]] = (
         for method in ("ReMix", "DynaMix")
         for dataset, world in (("Market-1501", "plaza"), ("MSMT17", "station"), ("RandPerson", "studio"))
     }
-    | {f"{size} transformer": ("table11", f"ViT-{size}", MARKET) for size in ("small", "base")}
+    | {
+        f"{size} transformer on {column.split()[2].rstrip(',')}": ("table11", f"ViT-{size}", column)
+        for size in ("small", "base")
+        for column in (MARKET, "CUHK03-NP / hall, mAP")
+    }
 )
 
 
@@ -123,7 +127,7 @@ def _elsewhere(made: Ledger) -> dict[str, str]:
         texts[name] = f"{statistics.mean(scores):.1f}{_spread(scores)}"
     for method in ("ReMix", "DynaMix"):
         rows = [row for _, row, _ in ELSEWHERE.values() if row.startswith(f"{method} to")]
-        quality = [_ended("table2b", made)[row][0]["quality_after"] for row in rows]
+        quality = [each["quality_after"] for row in rows for each in _ended("table2b", made)[row]]
         for name in ("f1", "precision", "junk_removed"):
             share = statistics.mean(each[name] for each in quality)
             texts[f"{name} in Table 2b, {method}"] = f"{100 * share:.0f} %"
