@@ -334,6 +334,7 @@ def test_one_page_shows_everything_that_is_there(request_of, ran, tmp_path, monk
     html = page.read_text()
     assert all(f'id="{anchor}"' in html for anchor in ("table3", "table8", "remix-table4"))
     assert html.count("data:image/png;base64") == 1 and "not run" in html
+    assert "Left out until all it quotes has run" in html
     (request.out / "claims.mini.png").write_bytes((request.out / "table8.mini.png").read_bytes())
     html = reproduce.report_page(request, page).read_text()
     assert html.count("data:image/png;base64") == 2 and "What the papers conclude" in html

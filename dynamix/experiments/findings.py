@@ -1,4 +1,4 @@
-"""The numbers that the README's "What reproduces, what does not" quotes; a test compares the two."""
+"""The numbers that `conclusions` quotes in "What reproduces, what does not"."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -89,17 +89,14 @@ ELSEWHERE: Mapping[str, tuple[str, str, str]] = (
 )
 
 
-def findings(root: Path = Path(".")) -> dict[str, str]:
-    """What the README calls a number -> the number as text: mean ± std of mAP, shares in percent."""
-    results = root / "figures/results"
+def findings(results: Path = Path("figures/results")) -> dict[str, str]:
+    """What `conclusions` calls a number -> the number as text: mean ± std of mAP, shares in percent.
+
+    Raises ValueError where a row that is quoted has not run, FileNotFoundError where a measurement is absent.
+    """
     asked = {*QUOTED, *(table for table, _, _ in ELSEWHERE.values())}
     made = ledger((*sorted(asked),), "mini", 3, results=results / "runs")
-    ended = {
-        name: found[row]
-        for table, rows in QUOTED.items()
-        for found in [_ended(table, made)]
-        for name, row in rows.items()
-    }
+    ended = {name: _ended(table, row, made) for table, rows in QUOTED.items() for name, row in rows.items()}
     column = tables.table("table3").columns[1]
     row = tables.table("table3").rows[0]
     values = {name: [column.read(row, result) or 0.0 for result in each] for name, each in ended.items()}
@@ -111,10 +108,13 @@ def findings(root: Path = Path(".")) -> dict[str, str]:
     return texts | _contributions(results) | _sensitivities(results) | _stages(results)
 
 
-def _ended(table: str, made: Ledger) -> dict[str, list[Result]]:
-    """Row -> results of what has ended well."""
-    found = found_of(tables.table(table), made, {})
-    return {row: [each for each in ended if isinstance(each, dict)] for row, ended in found.items()}
+def _ended(table: str, row: str, made: Ledger) -> list[Result]:
+    """Results of a row's trainings that have ended well, at least one."""
+    found = found_of(tables.table(table), made, {}).get(row, [])
+    ended = [each for each in found if isinstance(each, dict)]
+    if not ended:
+        raise ValueError(f"{table} '{row}' has not run: dynamix reproduce {table} --seeds 3")
+    return ended
 
 
 def _elsewhere(made: Ledger) -> dict[str, str]:
@@ -123,11 +123,11 @@ def _elsewhere(made: Ledger) -> dict[str, str]:
     for name, (table_name, row, title) in ELSEWHERE.items():
         table = tables.table(table_name)
         column = next(each for each in table.columns if each.title == title)
-        scores = [column.read(tables.row(table, row), each) or 0.0 for each in _ended(table_name, made)[row]]
+        scores = [column.read(tables.row(table, row), each) or 0.0 for each in _ended(table_name, row, made)]
         texts[name] = f"{statistics.mean(scores):.1f}{_spread(scores)}"
     for method in ("ReMix", "DynaMix"):
         rows = [row for _, row, _ in ELSEWHERE.values() if row.startswith(f"{method} to")]
-        quality = [each["quality_after"] for row in rows for each in _ended("table2b", made)[row]]
+        quality = [each["quality_after"] for row in rows for each in _ended("table2b", row, made)]
         for name in ("f1", "precision", "junk_removed"):
             share = statistics.mean(each[name] for each in quality)
             texts[f"{name} in Table 2b, {method}"] = f"{100 * share:.0f} %"

@@ -226,6 +226,24 @@ def _rank1(made: Ledger) -> dict[str, list[float]]:
     return shown
 
 
+def findings_section(request: Request) -> list[page.Section]:
+    """What reproduces and what does not, for the mini profile, of which it speaks; none while rows lack."""
+    from dynamix.experiments import conclusions, findings
+
+    if request.profile != "mini":
+        return []
+    title = "What reproduces, what does not"
+    try:
+        shown = conclusions.html(findings.findings(request.results.parent))
+    except (ValueError, FileNotFoundError) as error:
+        return [
+            page.Section(
+                name="findings", title=title, claim=f"Left out until all it quotes has run ({error})."
+            )
+        ]
+    return [page.Section(name="findings", title=title, html=shown)]
+
+
 def report_page(request: Request, out: Path) -> Path:
     """One self-contained HTML page of what has been run and drawn so far; nothing is run for it."""
     names, figures = named(["all"])
@@ -237,6 +255,7 @@ def report_page(request: Request, out: Path) -> Path:
     sections = [
         page.Section(name=name, title=title, figures=(path,)) for name, title, path in drawn if path.exists()
     ]
+    sections[1:1] = findings_section(request)
     for name in names:
         table = tables.table(name)
         found: Found | Measured = found_of(table, made, {})

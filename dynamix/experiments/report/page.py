@@ -37,6 +37,7 @@ th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(-
   font-variant-numeric: tabular-nums; }
 th[scope=row] { text-align: left; white-space: normal; min-width: 9rem; font-weight: 600; }
 thead th { background: var(--card); } thead th:first-child, td.runs, th.runs { text-align: left; }
+.prose td, .prose th { text-align: left; white-space: normal; vertical-align: top; min-width: 9rem; }
 td.runs, td.trouble { white-space: normal; min-width: 6rem; }
 td.printed, th.printed { color: var(--printed); } td.trouble { color: var(--wrong); }
 tr:not(.paper) th[scope=row] { font-weight: 400; } .mark { color: var(--muted); font-style: italic; }
