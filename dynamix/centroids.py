@@ -270,7 +270,7 @@ def multi_centroids(
     Memory O(M D) for the M (label, camera) pairs; pairs never seen are left out.
 
     Raises:
-        ValueError: no features at all.
+        ValueError: no features at all, features that are not finite.
     """
     labels, cameras = np.asarray(labels), np.asarray(camids) + 1  # 0: not known
     count = int(cameras.max(initial=0)) + 1
@@ -281,6 +281,7 @@ def multi_centroids(
         rows = np.asarray(rows.cpu() if isinstance(rows, Tensor) else rows)
         if sums is None:
             sums = features.new_zeros(len(pairs), features.shape[1])
+        check_finite(features, "features")
         used = np.flatnonzero(labels[rows] >= 0)
         pair = np.searchsorted(pairs, labels[rows[used]].astype(np.int64) * count + cameras[rows[used]])
         counts += np.bincount(pair, minlength=len(pairs))

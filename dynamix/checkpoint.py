@@ -5,6 +5,7 @@ Nothing is pickled and nothing is executed on loading; a kill at any moment leav
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,12 @@ class Checkpoint:
     epoch: int
     tensors: dict[str, Tensor]
     queue: tuple[int, ...]
+    table: str = ""  # fingerprint of what it trained on; "" where an earlier version wrote the file
+
+    @property
+    def skipped(self) -> frozenset[int]:
+        """Rows found unreadable so far: the next epoch must not try them again."""
+        return frozenset(self.tensors.get("epoch.skipped", torch.empty(0)).tolist())
 
 
 def save(
@@ -44,10 +51,14 @@ def save(
     state: State,
     labels: np.ndarray,
     removed: np.ndarray,
+    *,
+    table: str = "",
+    skipped: Iterable[int] = (),
 ) -> None:
     """Write `folder/checkpoint.safetensors`, replacing the previous one atomically.
 
-    `labels` and `removed` (N,) are what the epoch trained with: kept for whoever looks at the run.
+    `labels` and `removed` (N,) are what the epoch trained with: kept for whoever looks at the run. `table` is
+    the fingerprint of the data, `skipped` the rows that could not be read.
     """
     tensors = _prefixed("encoder", encoder.state_dict()) | _prefixed("momentum", momentum.state_dict())
     for index, values in optimizer.state_dict()["state"].items():
@@ -56,11 +67,14 @@ def save(
         }
     tensors["state.labels"] = torch.from_numpy(state.labels)
     tensors |= {"epoch.labels": torch.from_numpy(labels), "epoch.removed": torch.from_numpy(removed)}
+    if unread := sorted(skipped):
+        tensors["epoch.skipped"] = torch.tensor(unread, dtype=torch.int64)
     if state.memory is not None:
         tensors |= {"memory.labels": state.memory.labels, "memory.centroids": state.memory.centroids}
         if state.memory.videos is not None:
             tensors["memory.videos"] = state.memory.videos
     metadata = {"config": to_json(config), "epoch": str(epoch), "queue": json.dumps(list(state.queue))}
+    metadata["table"] = table
     temporary = folder / f"{NAME}.{os.getpid()}.tmp"
     save_file({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, temporary, metadata)
     os.replace(temporary, folder / NAME)
@@ -84,7 +98,7 @@ def load(folder: Path, parts: tuple[str, ...] = ("",)) -> Checkpoint:
         raise ValueError(
             f"{path} is not a dynamix checkpoint ({error}): delete it and train again"
         ) from error
-    return Checkpoint(path, config, int(metadata["epoch"]), tensors, queue)
+    return Checkpoint(path, config, int(metadata["epoch"]), tensors, queue, metadata.get("table", ""))
 
 
 def load_encoder(source: str | Path) -> tuple[nn.Module, Config]:

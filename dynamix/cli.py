@@ -223,14 +223,16 @@ class Reproduce:
     runs: Path = Path("runs")
     """where runs live while they train"""
     jobs: int | None = None
-    """runs at a time; default: one per core"""
+    """runs at a time; default: one per core, or several on a GPU"""
+    set: tuple[str, ...] = ()
+    """how images are read: workers=16, memory_gb=32.0, on_bad_image=skip"""
 
     def __call__(self) -> None:
         from dynamix.experiments.reproduce import Request, reproduce
 
         request = Request(
             names=self.names, profile=self.profile, seeds=self.seeds, rows=self.rows, folder=self.data,
-            weights=self.weights, imagenet=self.imagenet, runs=self.runs, jobs=self.jobs,
+            weights=self.weights, imagenet=self.imagenet, runs=self.runs, jobs=self.jobs, reading=self.set,
         )  # fmt: skip
         reproduce(request, plan=self.plan)
 

@@ -10,11 +10,13 @@ import dataclasses
 import functools
 import hashlib
 import json
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Negatives = Literal["mixed", "same_type"]
+READING = ("workers", "memory_gb", "on_bad_image")  # how images are read; nothing that is learned goes by it
 
 
 def _require(ok: bool, message: str) -> None:
@@ -36,6 +38,9 @@ def _check_choices(section: Any, prefix: str = "") -> None:
             _check_choices(value, f"{prefix}{name}.")
         elif get_origin(hint) is Literal and value not in get_args(hint):
             _require(False, f"{prefix}{name} is {value!r}: choose one of {', '.join(get_args(hint))}")
+        elif hint is int:
+            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+            _require(whole, f"{prefix}{name} is {value!r}: it must be a whole number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,9 +295,15 @@ class Config:
     on_bad_image: Literal["error", "skip"] = "error"  # skip: leave unreadable images out, and say so
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "iterations"):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in (("epochs", 1), ("iterations", 1), ("seed", 0)):
+            value = getattr(self, name)
+            _require(value >= least, f"{name} must be at least {least}, got {value}")
         _check_choices(self)
+
+    @property
+    def clusters(self) -> bool:
+        """Whether identities of the videos are found anew, whatever labels their images come with."""
+        return self.method == "remix" and self.remix.labels == "clusters"
 
 
 def change(config: Config, **changes: Any) -> Config:
@@ -308,6 +319,13 @@ def change(config: Config, **changes: Any) -> Config:
     for section, fields in nested.items():
         flat[section] = replace(getattr(config, section), **fields)
     return replace(config, **flat)
+
+
+def differences(saved: Config, asked: Config) -> list[str]:
+    """Settings that differ, but for those of how images are read, which change nothing that is learned."""
+    a, b = _flat(saved), _flat(asked)
+    different = sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
+    return [name for name in different if name not in READING]
 
 
 def override(config: Config, texts: Sequence[str]) -> Config:
@@ -359,10 +377,11 @@ PROFILE_VERSION = 1  # raised when a profile's numbers change, so that old resul
 def identity(config: Config) -> str:
     """A run's name: hash of the fields that differ from its profile, plus the profile's version.
 
-    A new option whose default keeps the behaviour therefore does not invalidate old runs.
+    A new option whose default keeps the behaviour therefore does not invalidate old runs. How images are read
+    is no part of it.
     """
     base = _flat(PROFILES[config.profile])
-    changed = {k: v for k, v in _flat(config).items() if base.get(k) != v}
+    changed = {k: v for k, v in _flat(config).items() if base.get(k) != v and k not in READING}
     text = json.dumps([config.profile, PROFILE_VERSION, sorted(changed.items())])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

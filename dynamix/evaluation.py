@@ -205,6 +205,8 @@ def _sides(
 ) -> _Sides:  # fmt: skip
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
+    if query.ndim != 2 or gallery.ndim != 2:
+        raise ValueError(f"features must be one row per image, got shapes {query.shape} and {gallery.shape}")
     if query.shape[1] != gallery.shape[1]:
         raise ValueError(f"query features have D = {query.shape[1]}, gallery features D = {gallery.shape[1]}")
     q, g = _tensor(query), _tensor(gallery)

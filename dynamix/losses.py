@@ -2,7 +2,8 @@
 
 Pure functions from tensors to a 0-d tensor; gradient flows through the first argument only. All four
 contrast each anchor's positives with its negatives; an anchor that lacks them contributes nothing: the
-mean is over the others, and a batch without any gives a 0 that can still be differentiated.
+mean is over the others, and a batch without any gives a 0 that can still be differentiated. Half precision
+is computed in float32.
 """
 
 from collections.abc import Iterable
@@ -40,6 +41,7 @@ def instance_loss(
     """
     _check("denominator", denominator, ("one_pos", "all_pos"))
     _check_rows(features, momentum_features, labels, single)
+    features, momentum_features = _precise(features), _precise(momentum_features)
     scores = _cosine(features, momentum_features) / _temperature(features, single, tau_multi, tau_single)
     positive = labels[:, None] == labels  # (B, B)
     negative = _negatives(labels, single, negatives)
@@ -65,6 +67,7 @@ def augmentation_loss(
         ValueError: "same_type" without `single`, an unknown option, tau <= 0, sizes that disagree.
     """
     _check_rows(features, original_features, labels, *([] if single is None else [single]))
+    features, original_features = _precise(features), _precise(original_features)
     scores = _cosine(features, original_features) / _positive("tau", tau)
     negative = _negatives(labels, single, negatives)
     return _mean(*_contrast(scores, _diagonal(labels), negative, joint=False))
@@ -97,6 +100,7 @@ def centroids_loss(
     _check("scope", scope, ("batch", "all"))
     _check_rows(features, labels, single)
     _check_rows(centroids, centroid_labels)
+    features, centroids = _precise(features), _precise(centroids)
     if scope == "batch":
         present = torch.isin(centroid_labels, labels)
         centroids, centroid_labels = centroids[present], centroid_labels[present]
@@ -135,6 +139,7 @@ def camera_centroids_loss(
     _check("reduction", reduction, ("mean", "camera_sum"))
     _check_rows(features, labels, camids)
     _check_rows(centroids, centroid_labels, centroid_camids)
+    features, centroids = _precise(features), _precise(centroids)
     scores = _cosine(features, centroids) / _positive("tau", tau)  # (B, C)
     same = labels[:, None] == centroid_labels
     positive = same & (camids[:, None] != centroid_camids) if exclude_own else same
@@ -181,6 +186,12 @@ def _hardest(scores: Float[Tensor, "B C"], other: Bool[Tensor, "B C"], count: in
     top = scores.masked_fill(~other, -torch.inf).topk(count, dim=1).indices
     # With fewer negatives than `count` the top holds masked positives as well: not to be let in again.
     return torch.zeros_like(other).scatter(1, top, True) & other
+
+
+def _precise(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    return x.to(
+        torch.promote_types(x.dtype, torch.float32)
+    )  # a half's rounding over tau is a loss of its own
 
 
 def _cosine(features: Float[Tensor, "B D"], others: Float[Tensor, "M D"]) -> Float[Tensor, "B M"]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dynamix.centroids import CentroidsMemory
 from dynamix.similarity import components, nearest, rounding, unit
+from dynamix.similarity.exact import working
 
 Reading = Literal["all", "others", "own_filter"]
 Scope = Literal["global", "video"]
@@ -33,7 +34,7 @@ def relabel(
     tau_rel: float | int = 0.6,
     tau_remove: float | int = 0.5,
     reading: Reading = "all",
-    videos: Int[Tensor, " n"] | None = None,
+    videos: Int[Tensor, " v"] | None = None,
     chunk: int | None = None,
 ) -> Relabeled:
     """Remove an image when s < tau_remove, else give it label j when s > tau_rel (Sec. 3.2).
@@ -42,16 +43,17 @@ def relabel(
     "others" (j != y, as printed), or "own_filter" (relabel to the best of all, else remove when the own
     similarity is low). All images are judged against the memory as it stands. Equality up to rounding
     neither removes nor relabels. With `videos` only PIDs of the image's video count. Without any
-    candidate s = -inf, hence removed. Ignored images (label -1) stay as they are.
+    candidate s = -inf, hence removed. Ignored images (label -1) stay as they are. Half precision is computed,
+    and compared with the thresholds, in float32.
 
     Raises:
         ValueError: tau_remove > tau_rel, unknown reading, videos but none in the memory, NaN features.
     """
-    if tau_remove > tau_rel:
+    if not tau_remove <= tau_rel:
         raise ValueError(f"tau_remove ({tau_remove}) exceeds tau_rel ({tau_rel}); lower tau_remove")
     if reading not in ("all", "others", "own_filter"):
         raise ValueError(f"unknown reading {reading!r}; there are all, others, own_filter")
-    labels = labels.to(memory.labels.device)
+    labels, features = labels.to(memory.labels.device), features.to(working(features.dtype))
     own = memory.index_of(labels)
     groups = {} if videos is None else {"feature_groups": videos, "centroid_groups": _videos(memory)}
     found = nearest(features, memory.searchable(), own=own, chunk=chunk, **groups)

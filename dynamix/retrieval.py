@@ -136,7 +136,7 @@ class Gallery:
         features: Float[Tensor, "n D"],
         top: int = 10,
         *,
-        leave_out: Int[np.ndarray, " n"] | None = None,
+        leave_out: Int[np.ndarray, " m"] | None = None,
     ) -> tuple[Float[np.ndarray, "n top"], Int[np.ndarray, "n top"]]:
         """Cosine similarity and row of the `top` most similar images of each query, best first.
 
@@ -152,6 +152,10 @@ class Gallery:
             )
         if not torch.isfinite(features).all():
             raise ValueError("a query's feature is not finite: look at its image, or at a diverged encoder")
+        if leave_out is not None and len(leave_out) != len(features):
+            raise ValueError(
+                f"leave_out has {len(leave_out)} rows for {len(features)} queries: pass one for each"
+            )
         queries = unit(features.detach().cpu().float()).numpy()
         similarity = np.full((len(queries), top), -np.inf, np.float32)
         rows = np.full((len(queries), top), -1, np.int64)

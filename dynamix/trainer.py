@@ -6,14 +6,13 @@ its share of every batch, all compute the whole batch's loss, one writes.
 """
 
 import dataclasses
-import hashlib
 import inspect
 import json
 import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -25,11 +24,11 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from dynamix import checkpoint, distributed, encoders, features, methods
-from dynamix.config import Config, change, to_json
+from dynamix.config import Config, change, differences, to_json
 from dynamix.data import images as imagery
-from dynamix.data.table import Table, check_trainable
+from dynamix.data.table import Table, check_trainable, fingerprint
 from dynamix.data.views import normalize
-from dynamix.methods.epoch import Embed, State, start
+from dynamix.methods.epoch import Clustering, Embed, State, start
 from dynamix.methods.objective import EpochTensors, objective, weights
 from dynamix.relabeling import RelabelingReport
 
@@ -98,12 +97,16 @@ class Epoch:
     labels: np.ndarray
     removed: np.ndarray
     momentum: nn.Module  # the encoder to evaluate with
+    clustering: Clustering | None = None  # what ReMix made of the videos
 
     def as_json(self) -> dict[str, Any]:
         """The record without its arrays and network, as it stands in `log.jsonl`."""
         plain = {"epoch": self.epoch, "terms": self.terms, "logits": self.logits, "queue": self.queue}
         plain |= {"seconds": self.seconds, "images_per_second": self.images_per_second}
-        return plain | {"report": None if self.report is None else self.report.as_dict()}
+        plain |= {"report": None if self.report is None else self.report.as_dict()}
+        return plain | (
+            {} if self.clustering is None else {"clustering": dataclasses.asdict(self.clustering)}
+        )
 
 
 def train(
@@ -127,7 +130,7 @@ def train(
     identities that do not divide among the processes, and FloatingPointError on a non-finite loss (naming
     the term, step and rows), on a GPU up to two steps late but before anything is written.
     """
-    check_trainable(table, config.batch)
+    check_trainable(table, config.batch, clustered=config.clusters)
     distributed.check_divides(config.batch.ids_multi, config.batch.ids_single)
     where = distributed.device() if device is None else torch.device(device)
     if weights is not None:
@@ -137,6 +140,7 @@ def train(
         return
     if images is None:
         images = _decoded(config, table, progress)
+    images.skipped.update(run.skipped)
     for epoch in range(run.epoch + 1, config.epochs):
         yield from _train_epoch(run, config, table, images, epoch)
 
@@ -158,7 +162,9 @@ def _train_epoch(
         run.state, table, run.embedder(images, config), config, epoch, spend=True
     )
     images.skipped.update(*distributed.everyone(images.skipped))
-    if images.skipped:  # unreadable images are nobody's: a batch stays whole
+    # Images known to be unreadable are nobody's, so that batches stay whole; those first met in one leave it
+    # shorter, and are known from then on.
+    if images.skipped:
         labels = refreshed.labels.copy()
         labels[list(images.skipped)] = -1
         refreshed = dataclasses.replace(refreshed, labels=labels)
@@ -192,8 +198,10 @@ def _train_epoch(
         refreshed.labels,
         refreshed.removed,
         run.momentum,
+        refreshed.clustering,
     )
-    run.finish(config, epoch, record)
+    images.skipped.update(*distributed.everyone(images.skipped))
+    run.finish(config, epoch, record, images.skipped)
     yield record
 
 
@@ -254,6 +262,8 @@ class _Run:
     epoch: int  # last finished epoch, -1 before the first
     steps: int  # optimizer steps taken so far
     progress: bool
+    table: str  # fingerprint of the table it trains on
+    skipped: frozenset[int] = frozenset()  # rows that an earlier sitting found unreadable
 
     @classmethod
     def open(
@@ -282,7 +292,7 @@ class _Run:
         optimizer = _optimizer(config, encoder)
         run = cls(
             folder, device, encoder, momentum, *_called(encoder, momentum, config, device), optimizer,
-            start(table), -1, 0, progress,
+            start(table), -1, 0, progress, fingerprint(table),
         )  # fmt: skip
         if saved is not None:
             run.state = checkpoint.restore(saved, encoder, momentum, run.optimizer)
@@ -291,7 +301,13 @@ class _Run:
                     f"{folder} holds a run on {len(run.state.labels)} images, this table has {len(table)}: "
                     "give the same data, or another folder"
                 )
+            if saved.table not in ("", run.table):  # earlier versions did not note it
+                raise ValueError(
+                    f"{folder} holds a run on other data: this table's labels, cameras or videos differ from "
+                    "its own; give the same data in the same order, or another folder"
+                )
             run.epoch, run.steps = saved.epoch, (saved.epoch + 1) * config.iterations
+            run.skipped = saved.skipped
         if distributed.leader():
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "config.json").write_text(to_json(config))
@@ -371,7 +387,7 @@ class _Run:
         buffers = [buffer for network in networks for buffer in network.buffers()]
         distributed.average_([buffer for buffer in buffers if buffer.is_floating_point()])
 
-    def finish(self, config: Config, epoch: int, record: Epoch) -> None:
+    def finish(self, config: Config, epoch: int, record: Epoch, skipped: Iterable[int]) -> None:
         """Log line first, then the checkpoint: a kill in between repeats the epoch and drops the line."""
         self.epoch = epoch
         if not distributed.leader():
@@ -380,18 +396,16 @@ class _Run:
             file.write(json.dumps(record.as_json()) + "\n")
         checkpoint.save(
             self.folder, config, epoch, self.encoder, self.momentum, self.optimizer, self.state,
-            record.labels, record.removed,
+            record.labels, record.removed, table=self.table, skipped=skipped,
         )  # fmt: skip
 
 
 def _same_everywhere(config: Config, table: Table, folder: Path, epoch: int | None) -> None:
     """ValueError unless all ranks have the same settings, images and checkpoint before them."""
     distributed.same("give every process the same settings", to_json(config).replace("\n", ""))
-    columns = (table.labels, table.camids, table.videos)
-    images = hashlib.sha256(b"".join(np.ascontiguousarray(column).tobytes() for column in columns))
     distributed.same(
         "their images differ, give every machine the same data",
-        f"{len(table)} images (labels {images.hexdigest()[:8]})",
+        f"{len(table)} images (labels {fingerprint(table)[:8]})",
     )
     distributed.same(
         f"{folder} must be one folder that all machines share",
@@ -455,6 +469,10 @@ def show(records: Iterator[Step | Epoch], config: Config) -> None:
                 found = record.report
                 line += f", {found.relabeled} relabeled, {found.removed} removed, {found.merged} PIDs merged"
                 line += " (one component holds too many: raise rm.tau_merge)" if found.alarm else ""
+            if record.clustering is not None:
+                seen = record.clustering
+                line += f", {seen.pids:,} clusters of {seen.labeled:,} images in {seen.videos:,} videos"
+                line += f", {seen.images - seen.labeled:,} noise"
             bar.write(line)
 
 
@@ -497,10 +515,7 @@ def _layout(config: Config, device: torch.device) -> torch.memory_format:
 
 
 def _same_config(saved: Config, asked: Config, folder: Path) -> None:
-    a, b = json.loads(to_json(saved)), json.loads(to_json(asked))
-    different = sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
-    different = [name for name in different if name not in ("workers", "memory_gb", "on_bad_image")]
-    if different:
+    if different := differences(saved, asked):
         raise ValueError(
             f"{folder} holds a run with other settings ({', '.join(different)}): give another folder"
         )

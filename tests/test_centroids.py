@@ -183,6 +183,13 @@ def test_sums_of_half_precision_do_not_overflow():
     assert memory.apply(0.0).centroids.tolist() == [[30.0, 30.0]] and memory.centroids.dtype == torch.float16
 
 
+def test_a_multi_camera_feature_that_is_not_finite_is_named():
+    bad = torch.ones(3, 2)
+    bad[1, 0] = torch.nan
+    with pytest.raises(ValueError, match="features row 1 is not finite"):
+        multi_centroids([(np.arange(3), bad)], np.zeros(3, np.int64), np.arange(3))
+
+
 def test_bad_features_are_named_before_anything_is_added():
     memory = memory_of(3)
     bad = random(4, 4)

@@ -9,6 +9,7 @@ from dynamix.config import (
     PROFILES,
     Config,
     change,
+    differences,
     from_json,
     identity,
     mini,
@@ -54,6 +55,7 @@ def test_unknown_setting_and_profile_are_named():
         ({"dsm__queue_fraction": 0.5, "dsm__queue_epochs": 3.0}, "exactly one"),
         ({"dsm__queue_fraction": -1.0}, "negative"),
         ({"epochs": 0}, "epochs"),
+        ({"seed": -1}, "seed must be at least 0"),
     ],
 )
 def test_impossible_settings_are_refused(changes, named):
@@ -68,6 +70,24 @@ def test_impossible_settings_are_refused(changes, named):
 def test_a_typo_does_not_pick_a_default(name, value):
     with pytest.raises((ValueError, TypeError), match=f"{value}"):  # TypeError: the test run's type checks
         change(mini, **{name: value})
+
+
+@pytest.mark.parametrize("value", [2.5, "many", True])
+def test_a_number_that_is_not_whole_is_refused(value):
+    with pytest.raises((ValueError, TypeError), match="k1"):  # TypeError: the test run's type checks
+        change(mini, remix__k1=value)
+    with pytest.raises((ValueError, TypeError), match="whole|k1"):
+        override(mini, [f"remix.k1={value}"])
+
+
+def test_differences_name_what_is_learned_differently():
+    assert differences(mini, change(mini, workers=9, memory_gb=0.5, on_bad_image="skip")) == []
+    assert differences(mini, change(mini, seed=3, rm__tau_rel=0.7)) == ["rm.tau_rel", "seed"]
+
+
+def test_who_clusters():
+    assert not mini.clusters and change(mini, method="remix").clusters
+    assert not change(mini, method="remix", remix__labels="given").clusters
 
 
 def test_settings_given_as_text():

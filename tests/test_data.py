@@ -1,5 +1,6 @@
 """Tables, and images read from memory and from disk."""
 
+import dataclasses
 import os
 import signal
 import warnings
@@ -149,6 +150,16 @@ class TestCheckTrainable:
             check_trainable(concat([multi(), single()]), Batch(ids_multi=2, ids_single=4))
         with pytest.raises(ValueError, match="needs 2 single-camera.*has 0"):
             check_trainable(multi(), self.batch)
+        with pytest.raises(ValueError, match="both 0.*would be empty"):
+            check_trainable(multi(), Batch(ids_multi=0, ids_single=0))
+
+    def test_videos_to_be_clustered_need_no_labels(self):
+        unlabeled = dataclasses.replace(single(), labels=np.full(len(single()), -1))
+        check_trainable(concat([multi(), unlabeled]), self.batch, clustered=True)
+        with pytest.raises(ValueError, match="needs 2 single-camera.*has 0"):
+            check_trainable(concat([multi(), unlabeled]), self.batch)
+        with pytest.raises(ValueError, match="needs 2 single-camera.*videos have 0 images"):
+            check_trainable(multi(), self.batch, clustered=True)
 
     def test_one_camera_each(self):
         table = concat([multi(pids=(1, 1, 2), camids=(4, 4, 1)), single()])

@@ -294,6 +294,7 @@ def poison(x):
         (changed(0, poison), {}, "query feature row 2 is not finite"),
         (changed(1, poison), {}, "gallery feature row 2 is not finite"),
         (changed(1, lambda g: g[:, :3]), {}, "gallery features D = 3"),
+        (changed(0, lambda q: q[0]), {}, "one row per image|query_features"),
         (changed(2, lambda p: p[:3]), {}, "3 query_pids for 4 query features"),
         (changed(5, lambda p: p[:3]), {}, "3 gallery_camids for 12 gallery features"),
         (changed(3, lambda p: p + 100), {}, "share no pid"),

@@ -1,10 +1,12 @@
 """Runs and the demo: fair controls, honest tables, results that are read back and never half-written."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dynamix import data
-from dynamix.config import change, identity, mini, to_json
+from dynamix.config import change, identity, mini, tiny, to_json
 from dynamix.experiments import datasets, demo, figures, records, run
 from dynamix.experiments import spec as specs
 from dynamix.experiments.labels import mended
@@ -238,6 +240,62 @@ def test_a_killed_command_takes_its_trainings_with_it(small_config, tmp_path, ho
     process.wait(timeout=60)
     wait_for(lambda: not training(process.pid))
     assert len(log()) == 1  # nothing else was begun
+
+
+def test_a_killed_training_costs_no_other_run(small_config, tmp_path, monkeypatch):
+    """As when memory runs out: the pool ends, the others go on, the one goes on from its checkpoint."""
+    monkeypatch.setenv("DYNAMIX_CACHE", str(tmp_path / "cache"))
+    long = change(small_config, epochs=40)
+    asked = [
+        specs.Spec(
+            name=f"run {seed}",
+            config=change(long if seed == 0 else small_config, seed=seed),
+            score_on=("hall",),
+        )
+        for seed in range(3)
+    ]
+    runs, ended = tmp_path / "runs", []
+    thread = threading.Thread(
+        target=lambda: ended.extend(run.run_all(asked, runs, jobs=1, progress=False, in_order=True))
+    )
+    thread.start()
+    first = runs / asked[0].key
+    wait_for(lambda: (first / "log.jsonl").exists() and (first / "checkpoint.safetensors").exists())
+    os.kill(holder(first / ".lock"), signal.SIGKILL)
+    thread.join(timeout=240)
+    assert [(spec.name, type(result)) for spec, result in ended] == [
+        ("run 1", dict), ("run 2", dict), ("run 0", dict)
+    ]  # fmt: skip
+    assert [line["epoch"] for line in ended[-1][1]["epochs"]] == list(
+        range(40)
+    )  # nothing lost, nothing twice
+
+
+def test_a_training_that_is_killed_again_fails_alone(tmp_path, monkeypatch):
+    """Its process ends whenever it begins; the message says what may help."""
+    monkeypatch.setattr(run, "_run_in_process", ends_or_returns)
+    asked = [
+        specs.Spec(name=name, config=change(tiny, seed=n)) for n, name in enumerate(("good", "bad", "fine"))
+    ]
+    found = dict((spec.name, result) for spec, result in run.run_all(asked, tmp_path, jobs=1, progress=False))
+    assert found["good"] == {"name": "good"} and found["fine"] == {"name": "fine"}
+    assert isinstance(found["bad"], RuntimeError) and "was killed, alone on the machine" in str(found["bad"])
+
+
+def ends_or_returns(spec, folder, messages):
+    messages.put((spec.name, 0, 1))
+    if spec.name == "bad":
+        os._exit(9)
+    return {"name": spec.name}
+
+
+def holder(path: Path) -> int:
+    """The process that has a file open."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            if os.readlink(link) == str(path):
+                return int(link.parts[2])
+    raise AssertionError(f"nobody holds {path}")
 
 
 def training(session: int) -> list[str]:

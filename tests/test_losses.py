@@ -269,6 +269,19 @@ def test_single_camera_rows_have_no_camera_centroids():
         )
 
 
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(loss, dtype):
+    given = [x.to(dtype) if x.is_floating_point() else x for x in case(loss, 12, 5, seed=2)]
+    exact = [x.float() if x.is_floating_point() else x for x in given]
+    for arguments in (given, exact):
+        arguments[0].requires_grad_()
+    assert loss(*given).dtype == torch.float32
+    torch.testing.assert_close(loss(*given), loss(*exact), rtol=0, atol=0)
+    slopes = [torch.autograd.grad(loss(*arguments), arguments[0])[0] for arguments in (given, exact)]
+    assert torch.equal(slopes[0], slopes[1].to(dtype)) and slopes[1].abs().max() > 0
+
+
 def test_autocast_does_not_touch_the_products():
     for loss in (instance_loss, augmentation_loss, centroids_loss, camera_centroids_loss):
         arguments = [x.float() if x.is_floating_point() else x for x in case(loss, 8, 3)]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dynamix import checkpoint, data, encoders
@@ -89,9 +90,9 @@ def test_gradient_of_contrast():
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 20])
-def test_queue_holds_the_newest_keys(tmp_path, size):
+def test_queue_holds_the_newest_keys(table, tmp_path, size):
     """Like a list from whose front the oldest leave, whether or not batches divide it or fit in it."""
-    run = moco._Run.open(change(CONFIG, moco__queue=size), tmp_path, torch.device("cpu"))
+    run = moco._Run.open(change(CONFIG, moco__queue=size), table, tmp_path, torch.device("cpu"))
     held = (-torch.arange(1.0, size + 1)).tolist()
     run.queue = torch.tensor(held)[:, None].repeat(1, 6)
     sent = 0
@@ -206,6 +207,52 @@ def test_jitter_of_plain_colors():
 
 
 # ---- the training
+
+
+@pytest.mark.parametrize("memory", [1.0, 0.0])
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_unreadable_images_are_in_no_batch(table, tmp_path, memory):
+    """Held in memory they are known at once; read from disk, from the first epoch on, resumed or not."""
+    gone = [3, 4, 11]
+    names = [f"{table.paths[row]}{'x' if row in gone else ''}" for row in range(len(table))]
+    damaged = dataclasses.replace(table, paths=Paths.of(names))
+    config = change(CONFIG, on_bad_image="skip", memory_gb=memory)
+    finish(config, damaged, tmp_path / "unbroken")
+    for _ in moco.pretrain(config, damaged, tmp_path / "resumed"):
+        break
+    counts = json.loads(metadata(tmp_path / "resumed")["counts"])
+    assert set(counts["skipped"]) <= set(gone) and (memory == 0 or counts["skipped"] == gone)
+    finish(config, damaged, tmp_path / "resumed")
+    assert_same_files(tmp_path / "unbroken", tmp_path / "resumed")
+    for epoch in range(5):
+        rows = sum(moco.order(config, 28, epoch, set(gone)), [])
+        assert len(rows) == len(set(rows)) == 24 and not set(rows) & set(gone)
+
+
+def metadata(folder):
+    with safe_open(folder / moco.STATE, framework="pt") as file:
+        return file.metadata()
+
+
+@pytest.mark.filterwarnings("ignore:skipped")
+@pytest.mark.parametrize("memory", [1.0, 0.0])
+def test_too_few_readable_images_are_named(table, tmp_path, memory):
+    names = [f"{table.paths[row]}{'x' if row > 5 else ''}" for row in range(len(table))]
+    damaged = dataclasses.replace(table, paths=Paths.of(names))
+    config = change(CONFIG, on_bad_image="skip", memory_gb=memory)
+    with pytest.raises(ValueError, match=r"\d+ readable images are fewer than moco.batch \(8\)"):
+        finish(config, damaged, tmp_path)
+
+
+def test_other_data_are_refused_and_other_ways_to_read_are_not(table, tmp_path):
+    short = change(CONFIG, moco__epochs=2)
+    for _ in moco.pretrain(short, table, tmp_path):
+        break
+    with pytest.raises(ValueError, match="other settings.*moco.tau"):
+        finish(change(short, moco__tau=0.3), table, tmp_path)
+    with pytest.raises(ValueError, match="on other data"):
+        finish(short, table.select(np.arange(27)), tmp_path)
+    assert len(finish(change(short, memory_gb=0.0), table, tmp_path)) == 1
 
 
 def test_records(unbroken):
@@ -329,7 +376,7 @@ def test_views_differ_and_keys_do_not_tell_their_batch(monkeypatch, table, tmp_p
     finish(CONFIG, table, tmp_path)
     assert len(seeds) == 18 and len(set(seeds)) == 18  # two views, three steps, three epochs
     assert all(not torch.equal(one, other) for one, other in zip(shown[::2], shown[1::2], strict=True))
-    run = moco._Run.open(CONFIG, tmp_path, torch.device("cpu"))
+    run = moco._Run.open(CONFIG, table, tmp_path, torch.device("cpu"))
     images = torch.randn(6, 3, 64, 32)
     with torch.no_grad():
         whole, part = run.followed(images), run.followed(images[:2])
@@ -400,7 +447,9 @@ def test_weights_file_loads(unbroken, tmp_path):
     "change_", [{"moco__tau": 0.3}, {"moco__epochs": 9}, {"encoder__seed": 4}, {"seed": 1}]
 )
 def test_other_settings_in_the_folder(unbroken, table, change_):
-    with pytest.raises(ValueError, match="unbroken holds a pre-training with other settings: .*folder"):
+    with pytest.raises(
+        ValueError, match="unbroken holds a pre-training with other settings .*: give another folder"
+    ):
         finish(change(CONFIG, **change_), table, unbroken[0])
 
 
@@ -419,7 +468,7 @@ def test_a_state_without_counts_is_named(table, tmp_path):
 
 
 def test_too_few_images(table, tmp_path):
-    with pytest.raises(ValueError, match=r"7 images are fewer than moco.batch \(8\)"):
+    with pytest.raises(ValueError, match=r"7 readable images are fewer than moco.batch \(8\)"):
         finish(CONFIG, table.select(np.arange(7)), tmp_path / "x")
     assert not (tmp_path / "x").exists()
     assert finish(change(CONFIG, moco__epochs=1), table.select(np.arange(8)), tmp_path / "x")[0].steps == 1

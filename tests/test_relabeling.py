@@ -197,3 +197,27 @@ def test_an_explosion_is_told_with_the_histogram():
     drawn = text.split("[")[1].split("]")[0]
     assert len(drawn) == 20 and drawn[19] == "█" and set(drawn[14:19]) == {" "}  # strangers are near 0
     assert explosion(found, memory, 0.8, limit=5).count("[") == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_does_not_move_the_thresholds(dtype):
+    """Cosines a hundredth on either side of each threshold, as near as the type can write them."""
+    angles = torch.tensor([0.44, 0.49, 0.51, 0.59, 0.61, 0.65], dtype=torch.float64).arccos()
+    features = torch.stack((angles.cos(), angles.sin()), 1).to(dtype)
+    memory = CentroidsMemory(
+        torch.tensor([3, 8]), torch.tensor([[1.0, 0.0], [0.0, -1.0]]), torch.tensor([0, 0])
+    )
+    labels = torch.full((6,), 8)
+    half, full = (
+        relabel(f, labels, memory, tau_rel=0.6, tau_remove=0.5) for f in (features, features.float())
+    )
+    assert half.removed.tolist() == full.removed.tolist() == [True, True, False, False, False, False]
+    assert half.labels.tolist() == full.labels.tolist() == [8, 8, 8, 8, 3, 3]
+
+
+def test_videos_of_another_length_and_undefined_thresholds_are_refused():
+    memory = CentroidsMemory(torch.tensor([0]), torch.ones(1, 2), torch.tensor([0]))
+    with pytest.raises(ValueError, match="1 feature_groups for 3 features"):
+        relabel(torch.ones(3, 2), torch.zeros(3).long(), memory, videos=torch.zeros(1).long())
+    with pytest.raises(ValueError, match="tau_rel"):
+        relabel(torch.ones(3, 2), torch.zeros(3).long(), memory, tau_rel=float("nan"))

@@ -398,9 +398,50 @@ def test_too_few_clusters_are_named():
     config = configured(batch__ids_single=50)
     with pytest.raises(
         ValueError,
-        match=r"epoch 4: clustering found \d+ .* needs 50: .*remix.eps.*remix.min_samples.*ids_single",
+        match=r"epoch 4: 3 videos hold \d+ .* needs 50: .*ids_single.*remix.eps.*min_samples.*\d+ of \d+",
     ):
         remix.refresh(start(table), table, embedder(features), config, 4)
+
+
+@pytest.mark.parametrize("least", [1, 6])
+def test_a_short_epoch_draws_on_until_a_batch_can_be_filled(least):
+    """One cluster of up to five images a video: 18 labeled images are there before seven identities are."""
+    table = mixed(videos=60, people=1, images=5)
+    features = np.eye(len(table), 64)[table.labels % 64].astype(np.float32)  # a person is one point
+    config = configured(iterations=1, batch__ids_single=7, dsm__min_images=least)
+    if least > 5:
+        with pytest.raises(ValueError, match="60 videos hold 0 pseudo-identities of at least 6 images"):
+            remix.refresh(start(table), table, embedder(features), config, 0)
+        return
+    done = remix.refresh(start(table), table, embedder(features), config, 0)[1]
+    found = done.clustering
+    assert found.pids == len(done.single) == 7 and found.labeled - 5 >= config.batch.size == 18
+    assert all(len(rows) == 18 for rows in remix.batches(start(table), done, table, config, 0))
+
+
+def test_what_was_clustered_is_counted():
+    table, features = pool()
+    config = configured(iterations=10, batch__ids_single=2, remix__min_samples=4)
+    done, calls = remix.refresh(start(table), table, embedder(features), config, 1)[1], []
+    drawn = np.unique(table.videos[done.labels > table.labels.max()])
+    labeled = (done.labels >= 0) & (table.videos >= 0)
+    assert 0 < done.clustering.labeled == labeled.sum() <= done.clustering.images
+    assert done.clustering.pids == len(np.unique(done.labels[labeled]))
+    assert done.clustering.videos >= len(drawn)
+    nothing = np.eye(len(table))  # nobody resembles anybody
+    with pytest.raises(ValueError, match=r"most images are noise \((\d+) of \1\)"):
+        remix.refresh(start(table), table, embedder(nothing, calls=calls), config, 1)
+
+
+def test_a_video_too_large_for_jaccard_is_refused_before_anything_is_embedded(monkeypatch):
+    monkeypatch.setattr(remix, "LARGEST", 3)
+    (table, features), calls = pool(), []
+    config = configured(batch__ids_single=2, remix__metric="jaccard")
+    with pytest.raises(ValueError, match=r"a video has \d+ images.*at most 3 .*euclidean or cosine"):
+        remix.refresh(start(table), table, embedder(features, calls=calls), config, 0)
+    assert not calls
+    for other in ({"remix__metric": "cosine"}, {"remix__labels": "given"}):
+        remix.refresh(start(table), table, embedder(features), change(config, **other), 0)
 
 
 def epoch_of(config, epoch=0, **sizes):

@@ -203,12 +203,15 @@ def noisy(*means: float, noise=(-0.1, 0.0, 0.1)) -> dict[str, list]:
         (scored(hard=[40.0, 41.0], soft=[40.1, 40.8]), "Cannot tell from the order of only 2 of the 5 rows"),
         (noisy(40, 42, 44, 46, 48, noise=(0.0,)), "Cannot tell from 1 seed, which says nothing about noise"),
         (noisy(40, 40, 40, 40, 40), "Cannot tell from 3 seeds: the 5 rows score the same here."),
-        (noisy(40, 42, 44, 46, 48), "The order is the paper's (Kendall's tau 1.00 over 5 rows, p = 0.008)"),
+        (
+            noisy(40, 42, 44, 46, 48),
+            "The order is the paper's (Kendall's tau 1.00 over 5 rows, one-sided p = 0.008)",
+        ),
         (noisy(40, 42, 44, 48, 46), "mostly agrees with the paper's"),
         (noisy(40, 46, 42, 48, 44), "The order leans towards the paper's no more than chance may"),
         (
             noisy(48, 46, 44, 42, 40),
-            "The order here contradicts the paper's (Kendall's tau -1.00 over 5 rows)",
+            "The order here contradicts the paper's (Kendall's tau -1.00 over 5 rows, one-sided p = 1.00)",
         ),
     ],
 )
@@ -324,8 +327,9 @@ def test_only_rows_of_one_group_are_compared():
     assert found.spread.difference == pytest.approx(4.0) and found.spread.clear
     text = report.agreement.sentence(found, TWO)
     assert text.startswith(
-        "The order within blocks of rows is the paper's (Kendall's tau 1.00 over 6 rows in 2 blocks, p = "
-        "0.028), the paper's best row is best here too in all 2 blocks, and “a3” leads “a1” by 4.0 points"
+        "The order within blocks of rows is the paper's (Kendall's tau 1.00 over 6 rows in 2 blocks, "
+        "one-sided p = 0.028), the paper's best row is best here too in all 2 blocks, and “a3” leads “a1” by "
+        "4.0 points"
     )
 
 
@@ -333,7 +337,7 @@ def test_only_rows_of_one_group_are_compared():
     "found, words",
     [
         (stepped(64, 61, 60, 42, 41, 40), "The order here within blocks of rows contradicts the paper's"),
-        (stepped(64, 61, 60, 42, 41, 40), "(Kendall's tau -1.00 over 6 rows in 2 blocks)"),
+        (stepped(64, 61, 60, 42, 41, 40), "(Kendall's tau -1.00 over 6 rows in 2 blocks, one-sided p"),
         (stepped(60, 61, 64, 42, 41, 40), "the paper's best row is best here in 1 of 2 blocks"),
         (stepped(60, 60, 60, 40, 40, 40), "from 3 seeds: all rows of a block score the same here."),
         (

@@ -1,5 +1,6 @@
 """`reproduce`: runs are shared, kept, resumed and refused; a failure stays in its row."""
 
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +9,12 @@ import pytest
 import torch
 
 from dynamix import config as settings
-from dynamix import encoders
+from dynamix import data, encoders
 from dynamix.config import change, to_json
 from dynamix.experiments import ledger, measured, records, reproduce, run, starts, tables
 from dynamix.experiments.reproduce import Request
 from dynamix.experiments.spec import Spec
+from tests.layouts import large, luperson
 
 QUALITY = dict.fromkeys(("precision", "recall", "f1", "v_measure", "junk_removed", "good_removed"), 0.5)
 FULL, CHOSEN = "profile encoder: + RM", "tau_merge=.8 video"
@@ -158,6 +160,52 @@ def test_a_failed_run_stays_in_its_row_and_the_others_are_written(request_of, ra
     assert len(ran) == len(request.ledger().entries) + 1
 
 
+def test_a_failure_is_remembered_until_the_run_succeeds(request_of, ran):
+    """The report runs nothing, and a command for another row neither: both must not call it "not run"."""
+    ran.fails = ("'hard' (seed 0)",)
+    with pytest.raises(RuntimeError, match="failed"):
+        reproduce.reproduce(request_of("table8", rows=("hard",)))
+    found = reproduce.found_of(tables.table("table8"), request_of("table8").ledger(), {})
+    assert [each.why for each in found["hard"]] == ["ValueError: no such\nthing"]
+    reproduce.reproduce(request_of("table8", rows=("soft",)))
+    lines = (request_of().out / "table8.mini.md").read_text().splitlines()
+    assert "failed" in next(line for line in lines if line.startswith("| hard |"))
+    ran.fails = ()
+    reproduce.reproduce(request_of("table8", rows=("hard",)))
+    assert "failed" not in (request_of().out / "table8.mini.md").read_text()
+
+
+def test_a_table_named_twice_is_one(request_of, ran):
+    reproduce.reproduce(request_of("table8", "table8"))
+    assert len(ran) == len(request_of("table8").ledger().entries)
+
+
+def test_settings_of_a_profile_do_not_run_in_another(request_of, tmp_path, vit_file, monkeypatch):
+    monkeypatch.setattr(ledger.Present, "why_not", lambda present, spec: "")
+    for request in (
+        request_of("regimes", "mistakes", profile="gpu"),
+        request_of("regimes", "mistakes", profile="paper", folder=tmp_path, weights=(vit_file,)),
+    ):
+        made = request.ledger()
+        assert (
+            not made.entries and "written for the tiny and mini profile" in made.why("regimes").popitem()[1]
+        )
+        with pytest.raises(ValueError, match="nothing of this can run here: its settings"):
+            reproduce.reproduce(request)
+
+
+def test_how_images_are_read_is_no_part_of_a_run(request_of):
+    plain = request_of("table8").ledger()
+    made = request_of("table8", reading=("workers=9", "memory_gb=0.5", "on_bad_image=skip")).ledger()
+    assert list(made.entries) == list(plain.entries)
+    assert {entry.spec.config.workers for entry in made.entries.values()} == {9}
+    spec = made.missing[0].spec
+    ledger.keep(spec, result(spec), request_of().results)
+    assert len(request_of("table8").ledger().missing) == len(plain.missing) - 1
+    with pytest.raises(ValueError, match="--set epochs=3: .*workers, memory_gb, on_bad_image"):
+        request_of("table8", reading=("epochs=3",)).ledger()
+
+
 def test_the_plan_says_how_long_and_runs_nothing(request_of, ran, capsys):
     request = request_of("table8", seeds=1)
     reproduce.reproduce(request, plan=True)
@@ -195,8 +243,67 @@ def test_half_a_file_is_named(request_of):
     with pytest.raises(ValueError, match=rf"{spec.key}.json is not a result file.*delete it"):
         request.ledger()
     (request.results / f"{spec.key}.json").write_text('{"key": 3}')
-    with pytest.raises(ValueError, match=rf"{spec.key}.json is no result of a run \('config'\).*delete it"):
+    with pytest.raises(ValueError, match=rf"{spec.key}.json is no result of a run \(key is 3\).*delete it"):
         request.ledger()
+
+
+def without(name):
+    return lambda result: result.pop(name)
+
+
+def changed(**changes):
+    return lambda result: result.update(changes)
+
+
+def scored(**changes):
+    return lambda result: result["scores"]["hall"].update(changes)
+
+
+@pytest.mark.parametrize(
+    "damage, says",
+    [
+        (without("scores"), "it has no scores"),
+        (without("seconds"), "it has no seconds"),
+        (changed(seed="a"), "seed is 'a'"),
+        (changed(seed=7), "seed is 7, that of its settings 0"),
+        (changed(profile="tiny"), "profile is 'tiny', that of its settings 'mini'"),
+        (changed(scores=[]), r"scores is \[\]"),
+        (changed(scores={"hall": 3}), "rank1 on hall is None"),
+        (scored(mAP=None), "mAP on hall is None, not a share"),
+        (scored(mAP=50), "mAP on hall is 50"),
+        (scored(mAP=-1), "mAP on hall is -1"),
+        (scored(rank1=float("nan")), "rank1 on hall is nan"),
+        (changed(seconds=float("nan")), "seconds is nan"),
+        (changed(seconds=True), "seconds is True"),
+        (changed(start="scratch"), "start is 'scratch', its key says"),
+        (changed(sources=["mars"]), "unknown dataset 'mars'"),
+    ],
+)
+def test_what_a_result_says_wrongly_is_named(request_of, damage, says):
+    request = request_of("table8")
+    spec = request.ledger().missing[0].spec
+    ledger.keep(spec, result(spec), request.results)
+    assert len(request.ledger().missing) < len(request.ledger().entries)
+    path = request.results / f"{spec.key}.json"
+    held = json.loads(path.read_text())
+    damage(held)
+    path.write_text(json.dumps(held))
+    with pytest.raises(ValueError, match=f"{path.name} is no result of a run \\({says}.*delete it") as error:
+        request.ledger()
+    assert "\n" not in str(error.value)
+
+
+def test_a_broken_line_of_a_run_is_named(tmp_path):
+    (tmp_path / "quality.jsonl").write_text('{"epoch": 0}\n{"epo')
+    with pytest.raises(ValueError, match=r"quality.jsonl, line 2 is not whole .*delete the folder"):
+        records.read_lines(tmp_path / "quality.jsonl")
+    assert records.read_lines(tmp_path / "none.jsonl") == []
+
+
+def test_a_measurement_that_is_not_whole_is_named(tmp_path):
+    (tmp_path / "retrieval.cpu.json").write_text('{"row": {}}')
+    with pytest.raises(ValueError, match="the retrieval measurement in .* is not whole .*measure again"):
+        measured.read(tables.table("retrieval"), "mini", results=tmp_path)
 
 
 def test_results_of_another_version_are_refused(request_of, monkeypatch):
@@ -251,6 +358,8 @@ def test_every_kind_of_run_is_recognized_by_its_file(request_of, ran):
         ({"seeds": 0}, ("table8",), "at least 1; got 0"),
         ({}, (), "name what to reproduce: all, table1"),
         ({}, ("all", "tabel3"), "unknown table or figure 'tabel3'"),
+        ({"jobs": 0}, ("table8",), "--jobs .* at least 1; got 0"),
+        ({"rows": ("hard",)}, ("figure1",), "--rows 'hard': rows are of tables"),
     ],
 )
 def test_bad_requests(request_of, options, names, message):
@@ -266,8 +375,38 @@ def test_absent_data_is_said_before_anything_runs(tmp_path, monkeypatch, vit_fil
         reproduce.run_missing(request, request.ledger())
     (tmp_path / "some" / "elsewhere").mkdir(parents=True)
     request = replace(request, folder=tmp_path / "some")
-    with pytest.raises(FileNotFoundError, match="some.*MSMT17"):
-        reproduce.run_missing(request, request.ledger())
+    with pytest.raises(ValueError, match="nothing of this can run here: .*is not there .*some"):
+        reproduce.reproduce(request, plan=True)
+
+
+def test_rows_without_their_dataset_wait_and_the_others_do_not(request_of, ran, tmp_path, vit_file):
+    """DukeMTMC is withdrawn: who has all the others still gets every row that needs none of it."""
+    folder = tmp_path / "data"
+    for name in ("market1501", "msmt17_merged"):
+        {"market1501": large.write_market1501, "msmt17_merged": large.write_msmt17}[name](folder / name)
+    luperson.write_luperson_nl(folder / "luperson_nl")
+    request = request_of("table8", "table2b", profile="paper", folder=folder, weights=(vit_file,))
+    made = request.ledger()
+    assert ("table8", "hard") in made.rows and not made.why("table8").get("hard")
+    assert "is not there" in made.why("table2b")["DynaMix to DukeMTMC-reID"]
+    assert any("cuhk03_detected is not there" in line for line in made.lines())
+    spec = made.missing[0].spec
+    ledger.keep(spec, result(spec) | {"trained_on": counts(spec)}, request.results)
+    assert len(request.ledger().missing) == len(made.missing) - 1
+    small = counts(spec)
+    small[0]["images"] -= 1
+    ledger.keep(spec, result(spec) | {"trained_on": small}, request.results)
+    with pytest.raises(ValueError, match=f"trained on another msmt17_merged .*images {small[0]['images']},"):
+        request.ledger()
+
+
+def counts(spec):
+    """What a run notes of the data it trains on."""
+    parts, found = [*spec.trained_on[0], *spec.trained_on[1]], []
+    for part in parts:
+        table = data.load(part.name, spec.folder / part.name, part.split)
+        found.append(dataclasses.asdict(data.statistics(table)[0]) | {"note": table.notes[0]})
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +418,8 @@ def vit_file(tmp_path_factory):
     return file
 
 
-def test_real_data_have_no_truth_and_start_from_given_weights(request_of, tmp_path, vit_file):
+def test_real_data_have_no_truth_and_start_from_given_weights(request_of, tmp_path, vit_file, monkeypatch):
+    monkeypatch.setattr(ledger.Present, "why_not", lambda present, spec: "")
     file = vit_file
     request = request_of("table3", profile="paper", folder=tmp_path, weights=(file,))
     made = request.ledger()

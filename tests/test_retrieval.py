@@ -151,6 +151,11 @@ def test_bad_searches(features, top, words):
         synthetic(np.eye(4)).search(features, top)
 
 
+def test_rows_to_leave_out_are_one_for_each_query():
+    with pytest.raises(ValueError, match="leave_out has 1 rows for 2 queries"):
+        synthetic(np.eye(4)).search(torch.eye(4)[:2], 2, leave_out=np.array([1]))
+
+
 def test_no_queries():
     similarity, rows = synthetic(np.eye(4)).search(torch.empty(0, 4), 2)
     assert similarity.shape == rows.shape == (0, 2)

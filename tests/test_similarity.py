@@ -292,3 +292,15 @@ def test_half_precision_is_computed_in_float32_and_overflow_is_named():
     large[4] *= 60_000
     with pytest.raises(ValueError, match="features row 4 is not finite: beyond float16"):
         nearest(large, c.half())
+
+
+@pytest.mark.parametrize(
+    "features, centroids, words", [(3, 4, "3 feature_groups for 6"), (6, 3, "3 centroid_groups for 4")]
+)
+def test_groups_of_another_length_are_refused(features, centroids, words):
+    groups = {
+        "feature_groups": torch.zeros(features).long(),
+        "centroid_groups": torch.zeros(centroids).long(),
+    }
+    with pytest.raises(ValueError, match=words):
+        nearest(random(6, 3), random(4, 3), **groups)

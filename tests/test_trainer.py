@@ -218,6 +218,66 @@ def test_unreadable_images_are_left_out_on_request(small_config, mixed_table, tm
     assert (last.labels[rows] == -1).all() and np.isfinite(last.terms["total"])
 
 
+def without_files(table, rows, folder):
+    """The same table, in which the images of some rows are not there."""
+    names = [table.paths[row] for row in range(len(table))]
+    for row in rows:
+        names[row] = str(folder / f"missing{row}.jpg")
+    return dataclasses.replace(table, paths=Paths.of(names))
+
+
+@pytest.mark.filterwarnings("ignore:skipped")
+def test_a_resumed_run_knows_which_images_cannot_be_read(small_config, mixed_table, tmp_path):
+    """Read from disk, an epoch meets some of them in its batches alone: the next one must not forget."""
+    single = np.flatnonzero(mixed_table.videos >= 0)
+    table = without_files(mixed_table, single[::4], tmp_path)
+    config = change(
+        small_config, on_bad_image="skip", memory_gb=0.0, workers=0, ecm__K=1, ecm__naive=False, epochs=3
+    )
+    finish(config, table, tmp_path / "unbroken")
+    for stop in (1, 2):  # stopped in the middle of an epoch, so that the next sitting begins it anew
+        for record in trainer.train(config, table, tmp_path / "resumed"):
+            if isinstance(record, trainer.Step) and (record.epoch, record.step) == (stop, 1):
+                break
+        known = checkpoint.load(tmp_path / "resumed").skipped
+        assert known and known <= set(single[::4].tolist())
+    finish(config, table, tmp_path / "resumed")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "resumed")
+
+
+def test_a_run_on_other_data_is_refused(small_config, mixed_table, tmp_path):
+    config = change(small_config, epochs=2)
+    for record in trainer.train(config, mixed_table, tmp_path):
+        if isinstance(record, trainer.Epoch):
+            break
+    turned = mixed_table.select(np.roll(np.arange(len(mixed_table)), 7))
+    with pytest.raises(ValueError, match="holds a run on other data.*or another folder"):
+        finish(config, turned, tmp_path)
+    moved = [str(path) + "x" for path in mixed_table.paths]
+    elsewhere = dataclasses.replace(mixed_table, paths=Paths.of(moved))
+    with pytest.raises(FileNotFoundError):  # it may lie in another folder, if only it is there
+        finish(config, elsewhere, tmp_path)
+
+
+def test_remix_needs_no_labels_of_videos_and_counts_its_clusters(small_config, mixed_table, tmp_path):
+    labels = np.where(mixed_table.videos >= 0, -1, mixed_table.labels)
+    table = dataclasses.replace(mixed_table, labels=labels)
+    with pytest.raises(ValueError, match="has 0"):
+        finish(small_config, table, tmp_path / "dynamix")
+    config = change(small_config, method="remix", epochs=1, remix__min_samples=2, remix__eps=1.0)
+    last = finish(config, table, tmp_path / "remix")[-1]
+    logged = json.loads((tmp_path / "remix" / "log.jsonl").read_text().splitlines()[-1])
+    found = dataclasses.asdict(last.clustering)
+    assert logged["clustering"] == found and found["labeled"] <= found["images"] and found["pids"] >= 2
+    assert (last.labels[table.videos >= 0] >= 0).sum() == found["labeled"]
+
+
+def test_without_multi_camera_images_it_says_so(small_config, mixed_table, tmp_path):
+    table = mixed_table.select(np.flatnonzero(mixed_table.videos >= 0))
+    with pytest.raises(ValueError, match="no labeled multi-camera images"):
+        finish(change(small_config, batch__ids_multi=0), table, tmp_path)
+
+
 def test_people_numbered_across_videos_are_refused_by_video_scope(small_config, mixed_table, tmp_path):
     single = np.flatnonzero(mixed_table.videos >= 0)
     labels = mixed_table.labels.copy()

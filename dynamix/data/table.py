@@ -3,6 +3,7 @@
 Columnar, so that the 10.7 million rows of LUPerson-NL take less than 1 GB and open in seconds.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -264,8 +265,21 @@ def _distinct(column: np.ndarray) -> int:
     return int(np.count_nonzero(np.bincount(column[column >= 0])))
 
 
-def check_trainable(table: Table, batch: Batch) -> None:
-    """Raise ValueError unless `table` can fill a mini-batch of `batch` and identities cross cameras."""
+def fingerprint(table: Table) -> str:
+    """Tells apart tables whose labels, cameras or videos differ in any row; where files lie is no matter."""
+    digest = hashlib.sha256()
+    for column in (table.labels, table.camids, table.videos):
+        digest.update(np.ascontiguousarray(column).data)
+    return digest.hexdigest()[:16]
+
+
+def check_trainable(table: Table, batch: Batch, *, clustered: bool = False) -> None:
+    """Raise ValueError unless `table` can fill a mini-batch of `batch` and identities cross cameras.
+
+    `clustered`: identities of the videos are yet to be found, and their images need no labels.
+    """
+    if not batch.size:
+        raise ValueError("batch.ids_multi and batch.ids_single are both 0: a batch would be empty; raise one")
     single = table.videos >= 0
     multi_rows = ~single & (table.labels >= 0)
     multi = _distinct(table.labels[multi_rows])
@@ -274,8 +288,14 @@ def check_trainable(table: Table, batch: Batch) -> None:
             f"a batch needs {batch.ids_multi} multi-camera identities (batch.ids_multi), the table "
             f"has {multi}: add a multi-camera dataset or lower batch.ids_multi"
         )
+    if clustered and int(single.sum()) < batch.ids_single:
+        raise ValueError(
+            f"a batch needs {batch.ids_single} single-camera identities (batch.ids_single), the videos have "
+            f"{int(single.sum())} images: add a single-camera dataset or lower batch.ids_single (0 "
+            "trains without)"
+        )
     have = _distinct(table.labels[single & (table.labels >= 0)])
-    if have < batch.ids_single:
+    if have < batch.ids_single and not clustered:
         raise ValueError(
             f"a batch needs {batch.ids_single} single-camera identities (batch.ids_single), the table "
             f"has {have}: add a single-camera dataset or lower batch.ids_single (0 trains without)"

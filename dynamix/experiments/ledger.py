@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from dynamix import checkpoint, encoders
-from dynamix.config import Config, Encoder, change, from_json, profile
-from dynamix.data.images import cores
+from dynamix.config import READING, Config, Encoder, change, from_json, override, profile
 from dynamix.experiments import records, starts, tables
-from dynamix.experiments.run import images_of
+from dynamix.experiments.presence import Present
+from dynamix.experiments.run import at_once, images_of
 from dynamix.experiments.spec import Spec
 from dynamix.experiments.tables import changes_of
 from dynamix.experiments.tables.kinds import PaperTable, Result, Row, Setting
 
 RESULTS = Path("figures/results/runs")
+FAILURE = "failure.txt"  # in a run's folder, until it succeeds
 SEEN = ("plaza", "campus", "hall", "station")  # worlds with query and gallery; every run is scored on all
 
 
@@ -32,6 +33,7 @@ class Entry:
     shown: list[tuple[str, str]] = field(default_factory=list)  # (table, row)
     result: Result | None = None
     begun: bool = False  # a checkpoint waits in the folder of runs
+    why: str = ""  # it failed when it ran last
     asked: bool = True  # False: another seed that is there already, shown as well
 
 
@@ -83,12 +85,13 @@ class Ledger:
         )
         if missing:
             known = [rates.seconds(entry.spec) for entry in missing]
-            at_once = min(jobs or cores(), len(missing))
+            specs = [entry.spec for entry in missing]
+            several = min(jobs or at_once(specs), len(missing))
             if any(seconds is None for seconds in known):
                 yield "how long they take is known once the first run has ended"
             else:
                 hours = sum(filter(None, known)) / 3600
-                yield f"about {hours:.1f} hours of one core, {hours / at_once:.1f} with {at_once} at once"
+                yield f"about {hours:.1f} hours of one core, {hours / several:.1f} with {several} at once"
         for (table, row), why in self.absent.items():
             yield f"not run  {table} {row!r}: {why}"
 
@@ -105,19 +108,28 @@ def ledger(
     imagenet: Sequence[Path] = (),
     results: Path = RESULTS,
     runs: Path = Path("runs"),
+    reading: Sequence[str] = (),
 ) -> Ledger:
     """What stands behind the tables `names`; results are read, nothing is run. Of the tables `one_seed` one
     is asked for. Further seeds that are there are shown as well.
 
     For the paper profile: `weights` are files of weights pre-trained on person images, `imagenet` those that
-    runs without such pre-training start from; each serves the rows with its encoder. Raises ValueError on
-    unknown tables or rows, and on result files of other settings or half written.
+    runs without such pre-training start from; each serves the rows with its encoder. `reading` are settings
+    of how images are read, NAME=VALUE. Raises ValueError on unknown tables or rows, on result files of other
+    settings, of other data or half written.
     """
+    for text in reading:
+        if text.partition("=")[0] not in READING:
+            raise ValueError(
+                f"--set {text}: a table's rows have their settings; what may be set is how images are read, "
+                f"{', '.join(READING)} (other settings: dynamix train --set)"
+            )
     if seeds < 1:
         raise ValueError(f"--seeds is the number of seeds, at least 1; got {seeds}")
-    asked = [tables.table(name) for name in names]
+    asked = [tables.table(name) for name in dict.fromkeys(names)]
     _check_rows(asked, rows)
     made = Ledger(profile_name, seeds, {}, {}, one_seed=tuple(one_seed))
+    present = Present(folder) if folder is not None else None
     known = {"pretrained": _by_encoder(weights), "scratch": _by_encoder(imagenet)}
     for table in asked:
         wanted = 1 if table.name in one_seed else seeds
@@ -125,9 +137,10 @@ def ledger(
             if row.kind == "printed" or table.measured or (rows and row.name not in rows):
                 continue
             for seed in itertools.count():
-                spec = spec_of(table, row, profile_name, seed, folder=folder, weights=known)
-                if isinstance(spec, str):
-                    made.absent[table.name, row.name] = spec
+                spec = spec_of(table, row, profile_name, seed, folder=folder, weights=known, reading=reading)
+                why = spec if isinstance(spec, str) else present.why_not(spec) if present else ""
+                if isinstance(spec, str) or why:
+                    made.absent[table.name, row.name] = why
                     break
                 if seed >= wanted and not (results / f"{spec.key}.json").exists():
                     break
@@ -135,7 +148,10 @@ def ledger(
     _check_files(results, profile_name)
     for key, entry in made.entries.items():
         entry.result = _found(entry.spec, results)
+        if entry.result is not None and present:
+            present.check(results / f"{key}.json", entry.result, entry.spec)
         entry.begun = (runs / key / checkpoint.NAME).exists()
+        entry.why = _failure(runs / key)
     _check_starts(made)
     return made
 
@@ -177,6 +193,7 @@ def spec_of(
     *,
     folder: Path | None = None,
     weights: "Mapping[str, Mapping[str, Weights]] | None" = None,
+    reading: Sequence[str] = (),
 ) -> Spec | str:
     """The run behind one seed of a row, or why it cannot run here.
 
@@ -186,9 +203,12 @@ def spec_of(
     if setting is None or not setting.sources:
         return "it has no stand-in among the worlds"
     real = profile_name == "paper"
+    if table.profiles and profile_name not in table.profiles:
+        return f"its settings are written for the {' and '.join(table.profiles)} profile"
     if real and row.labels != "tracker":
         return "nobody knows the true identities of real videos"
     config = change(profile(profile_name), **changes_of(table, row, profile_name), seed=seed)
+    config = override(config, reading)
     start = table.start if row.start == "table" else row.start
     file = None
     if real:
@@ -261,6 +281,20 @@ def _point(line: Mapping[str, Any]) -> dict[str, Any]:
     return point
 
 
+def failed(home: Path, why: str) -> None:
+    """Remember in a run's folder that it failed; "" forgets it."""
+    path = home / FAILURE
+    if why:
+        records.replace_file(path, f"{why}\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _failure(home: Path) -> str:
+    path = home / FAILURE
+    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+
+
 def _found(spec: Spec, results: Path) -> Result | None:
     path = results / f"{spec.key}.json"
     if not path.exists():
@@ -272,19 +306,19 @@ def _found(spec: Spec, results: Path) -> Result | None:
 def _check_files(results: Path, profile_name: str) -> None:
     """Refuse results that these settings did not make: shown beside others they would mislead."""
     for path in sorted(results.glob(f"{profile_name}-*.json")) if results.is_dir() else ():
-        result = records.read(path)
+        result = records.checked(path)
+        if result["key"] != path.stem:
+            raise ValueError(f"{path} holds the result of {result['key']}: rename it, or delete it")
         try:
             config = from_json(json.dumps(result["config"]))
-            spec = _spec_in(result, config)
+            key = _spec_in(result, config).key
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{path} is no result of a run ({error}): delete it, and reproduce runs it again"
             ) from error
-        if spec.key != path.stem and result["key"] != path.stem:
-            raise ValueError(f"{path} holds the result of {result['key']}: rename it, or delete it")
-        if spec.key != path.stem:
+        if key != path.stem:
             raise ValueError(
-                f"{path} was made with another version of the settings (these make {spec.key}): "
+                f"{path} was made with another version of the settings (these make {key}): "
                 "delete it, and reproduce runs it again"
             )
 
@@ -304,6 +338,8 @@ def _spec_in(result: Result, config: Config) -> Spec:
 def _check_rows(asked: Sequence[PaperTable], rows: Sequence[str]) -> None:
     there = {row.name for table in asked for row in table.rows}
     for name in rows:
+        if not there:
+            raise ValueError(f"--rows {name!r}: rows are of tables, and none is asked for")
         if name not in there:
             raise ValueError(
                 f"no row {name!r} in {', '.join(table.name for table in asked)}; "

@@ -3,6 +3,7 @@
 Timings are read from where they are kept, so that a table does not change whenever it is written.
 """
 
+import contextlib
 import re
 import time
 from pathlib import Path
@@ -29,7 +30,13 @@ def read(
     """What fills a table without trainings; rows that cannot be filled here are left out."""
     if table.measured == "statistics":
         return statistics(table, profile_name, folder)
-    return {"refresh": refresh, "retrieval": retrieval}[table.measured](table, results)
+    try:
+        return {"refresh": refresh, "retrieval": retrieval}[table.measured](table, results)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(
+            f"the {table.measured} measurement in {results} is not whole ({error!r}): delete its file, and "
+            "measure again"
+        ) from error
 
 
 def statistics(table: PaperTable, profile_name: str, folder: Path | None) -> Measured:
@@ -41,7 +48,9 @@ def statistics(table: PaperTable, profile_name: str, folder: Path | None) -> Mea
         if row.kind == "printed":
             continue
         setting = _setting(row, real)
-        if setting is not None:
+        if setting is None:
+            continue
+        with contextlib.suppress(FileNotFoundError):  # a dataset that is not there: its row stays "not run"
             found[row.name] = _counts(setting, profile_name, folder)
     titles = {column.key: column.title for column in table.columns}
     return {

@@ -42,7 +42,7 @@ class Cost:
 def plan(job: Job) -> list[str]:
     """The dry run, as lines of text. Raises what the training itself would raise on its data."""
     config, table = job.config, job.table()
-    data.check_trainable(table, config.batch)
+    data.check_trainable(table, config.batch, clustered=config.clusters)
     cost = measure(config, table)
     embedded = refreshed(table, config)
     loaders = max(1, min(config.workers, imagery.cores()))

@@ -4,19 +4,19 @@ Finished runs are small files in figures/results/runs; killed ones resume; table
 fails is a row that says so.
 """
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dynamix import checkpoint, data, plots
+from dynamix import checkpoint, plots
 from dynamix.config import profile
+from dynamix.experiments import ledger as ledgers
 from dynamix.experiments import measured, starts, tables
-from dynamix.experiments.datasets import Part
-from dynamix.experiments.ledger import RESULTS, Ledger, keep, ledger
+from dynamix.experiments.ledger import RESULTS, Entry, Ledger, keep, ledger
 from dynamix.experiments.report import Failure, Found, Measured, page, picture, text
 from dynamix.experiments.run import run_all
-from dynamix.experiments.spec import Spec
 from dynamix.experiments.tables.kinds import PaperTable, Result
 
 OUT, PICTURES = Path("figures/tables"), Path("figures/paper")
@@ -44,18 +44,25 @@ class Request:
     results: Path = RESULTS
     out: Path = OUT
     jobs: int | None = None
+    reading: tuple[str, ...] = ()  # NAME=VALUE
 
     def ledger(self) -> Ledger:
         """The runs behind it. Raises ValueError where its data are not there or names are unknown."""
         profile(self.profile)
         if self.profile == "paper" and self.folder is None:
             raise ValueError("the paper profile trains on the real datasets: say where with --data FOLDER")
+        if self.folder is not None and not self.folder.is_dir():
+            raise FileNotFoundError(
+                f"no folder {self.folder}: give the one that holds the datasets with --data"
+            )
+        if self.jobs is not None and self.jobs < 1:
+            raise ValueError(f"--jobs is the number of runs at a time, at least 1; got {self.jobs}")
         if self.profile != "paper" and self.folder is not None:
             raise ValueError(f"the {self.profile} profile trains on the embedded benchmark: leave --data out")
         return ledger(
             self.names, self.profile, self.seeds, one_seed=self.one_seed, rows=self.rows,
             folder=self.folder, weights=self.weights, imagenet=self.imagenet, results=self.results,
-            runs=self.runs,
+            runs=self.runs, reading=self.reading,
         )  # fmt: skip
 
 
@@ -75,14 +82,16 @@ def named(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
             raise ValueError(f"unknown table or figure {name!r}; there are {', '.join(there)}")
     if "all" in texts:
         return every, tuple(FIGURES)
-    return tuple(n for n in texts if n in tables.TABLES), tuple(n for n in texts if n in FIGURES)
+    each = tuple(dict.fromkeys(texts))
+    return tuple(n for n in each if n in tables.TABLES), tuple(n for n in each if n in FIGURES)
 
 
 def run_missing(request: Request, made: Ledger) -> dict[str, Failure]:
     """Run what is missing, keep every result as it comes; the runs that failed, by key."""
     missing = [entry.spec for entry in made.missing]
     failed: dict[str, Failure] = {}
-    _check_data(missing)
+    for spec in missing:
+        spec.roots()  # worlds are drawn here, once
     pretrained = [spec.config for spec in missing if spec.start == "pretrained" and spec.weights is None]
     for config in {starts.name(config): config for config in pretrained}.values():
         starts.make(config)
@@ -91,24 +100,14 @@ def run_missing(request: Request, made: Ledger) -> dict[str, Failure]:
     for number, (spec, result) in enumerate(ended, 1):
         if isinstance(result, BaseException):
             failed[spec.key] = Failure(spec.config.seed, f"{type(result).__name__}: {result}")
+            ledgers.failed(request.runs / spec.key, failed[spec.key].why)
             print(f"failed: {spec.name}: {result}", flush=True)
             continue
         made.entries[spec.key].result = keep(spec, result, request.results)
+        ledgers.failed(request.runs / spec.key, "")
         hours = (time.perf_counter() - began) / number * (len(missing) - number) / 3600
         print(f"{number} of {len(missing)}: {spec.name}, {hours:.1f} hours left", flush=True)
     return failed
-
-
-def _check_data(specs: Sequence[Spec]) -> None:
-    """Say what is absent before the first run; worlds are drawn here, once."""
-    read: set[tuple[str, str]] = set()
-    for spec in specs:
-        roots = spec.roots()
-        parts = [*spec.trained_on[0], *spec.trained_on[1], *(Part(name, "query") for name in spec.score_on)]
-        for part in parts if spec.folder is not None else ():
-            if (part.name, part.split) not in read:
-                data.load(part.name, roots[part.name], part.split, on_bad_image=spec.config.on_bad_image)
-                read.add((part.name, part.split))
 
 
 def found_of(table: PaperTable, made: Ledger, failed: dict[str, Failure]) -> Found:
@@ -116,11 +115,16 @@ def found_of(table: PaperTable, made: Ledger, failed: dict[str, Failure]) -> Fou
     found: dict[str, list[Result | Failure]] = {}
     for row in table.rows:
         keys = made.rows.get((table.name, row.name), [])
-        entries = [made.entries[key].result or failed.get(key) for key in keys]
+        entries = [made.entries[key].result or failed.get(key) or _earlier(made.entries[key]) for key in keys]
         ended = [entry for entry in entries if entry is not None]
         if ended:
             found[row.name] = ended
     return found
+
+
+def _earlier(entry: Entry) -> Failure | None:
+    """That a run failed under an earlier command."""
+    return Failure(entry.spec.config.seed, entry.why) if entry.why else None
 
 
 def write_tables(
@@ -150,11 +154,15 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
 
     Raises RuntimeError, after everything is written, where a run failed.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("reproduce trains several runs side by side by itself: start it without torchrun")
     asked, (names, figures) = request.names, named(request.names)
     further = tuple(name for name in names if name not in ORDER) if "all" in asked else ()
     request = replace(request, names=names, one_seed=further)
     made = request.ledger()
     print("\n".join(made.lines(request.jobs)))
+    if made.absent and not made.rows:
+        raise ValueError(f"nothing of this can run here: {next(iter(made.absent.values()))}")
     if plan:
         return
     failed = run_missing(request, made)
@@ -189,11 +197,16 @@ def draw_figures(names: Sequence[str], request: Request, out: Path = PICTURES) -
         run=home if (home / checkpoint.NAME).is_file() else None,
     )  # fmt: skip
     for name in names:
-        path = out / f"{name}.png"
+        path = out / _figure(name, request.profile)
         try:
             yield f"look: {plots.save(pictures.draw(name, context), path)}"
         except FileNotFoundError as error:
             yield f"{'kept: ' if path.exists() else 'not drawn: '}{path} ({error})"
+
+
+def _figure(name: str, profile_name: str) -> str:
+    """Its file; those that the README shows, of the mini profile, bear the plain name."""
+    return f"{name}.png" if profile_name == "mini" else f"{name}.{profile_name}.png"
 
 
 def draw_claims(request: Request) -> str:
@@ -250,7 +263,10 @@ def report_page(request: Request, out: Path) -> Path:
     made = replace(request, names=names).ledger()
     drawn = [
         ("claims", "What the papers conclude", request.out / f"claims.{made.profile}.png"),
-        *((name, name.replace("figure", "Figure "), PICTURES / f"{name}.png") for name in figures),
+        *(
+            (name, name.replace("figure", "Figure "), PICTURES / _figure(name, made.profile))
+            for name in figures
+        ),
     ]
     sections = [
         page.Section(name=name, title=title, figures=(path,)) for name, title, path in drawn if path.exists()

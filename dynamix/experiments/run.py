@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from multiprocessing import get_context
 from multiprocessing.managers import SyncManager
@@ -30,10 +31,14 @@ from dynamix.data.images import cores
 from dynamix.experiments import starts
 from dynamix.experiments.datasets import Scored, score
 from dynamix.experiments.job import trained_on
-from dynamix.experiments.records import RESULT, provenance, read, replace_file, write
+from dynamix.experiments.records import RESULT, checked, provenance, read_lines, replace_file, write
 from dynamix.experiments.spec import Spec, table_of
 
 ON_ONE_GPU = 6  # trainings of the smaller profiles that share a GPU
+KILLED = (
+    "its process was killed, alone on the machine: most likely it wants more memory than there is; "
+    "what it has done is kept, and the same command goes on with it"
+)
 PASSES = 30  # forward passes that the time of inference is the median of
 
 Progress = Callable[[str, int, int], None]  # name, steps done, steps in all
@@ -67,8 +72,8 @@ def run(spec: Spec, folder: Path, report: Progress | None = None) -> dict[str, A
     """Train and score `spec` in `folder/key`; returns the result, which `result.json` there keeps."""
     home = folder / spec.key
     done = home / RESULT
-    if done.exists() and set(spec.score_on) <= set(read(done)["scores"]):
-        return read(done)
+    if done.exists() and set(spec.score_on) <= set((result := checked(done))["scores"]):
+        return result
     with _alone(home):
         return _trained(spec, home, report)
 
@@ -116,7 +121,7 @@ def _trained(spec: Spec, home: Path, report: Progress | None) -> dict[str, Any]:
     encoder, _ = checkpoint.load_encoder(home)
     labels, removed = saved["epoch.labels"].numpy(), saved["epoch.removed"].numpy()
     # Worlds that it was scored on before stay in the result.
-    before = {} if not done.exists() else read(done)["scores"]
+    before = {} if not done.exists() else checked(done)["scores"]
     epochs, scores = lines.read(), before | score_all(encoder.to(device), spec, roots, device)
     if epochs and epochs[-1]["epoch"] == config.epochs - 1:  # a kill may have cost the curve its last point
         epochs[-1]["scores"] = scores
@@ -158,8 +163,8 @@ def inference_ms(encoder: nn.Module, image: tuple[int, int]) -> float:
 
 def _last_report(home: Path) -> dict[str, Any] | None:
     """What the last epoch's relabeling did."""
-    lines = (home / trainer.LOG).read_text().splitlines()
-    return json.loads(lines[-1])["report"] if lines else None
+    lines = read_lines(home / trainer.LOG)
+    return lines[-1]["report"] if lines else None
 
 
 def run_all(
@@ -172,28 +177,48 @@ def run_all(
 ) -> Iterator[tuple[Spec, dict[str, Any] | BaseException]]:
     """Yield each spec with its result as it ends, several runs at once; a failed one yields its error.
 
-    Longest first, so that the last core is not left alone with the longest run; or in the order given.
+    Longest first, so that the last core is not left alone with the longest run; or in the order given. When a
+    process is killed its pool ends with it: runs that had begun go on alone, from their checkpoints, so that
+    the one too many for this machine is found; the others go on as before. Raises ValueError for jobs < 1.
     """
-    jobs = min(len(specs), jobs or at_once(specs))
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"--jobs is the number of runs at a time, at least 1; got {jobs}")
     order = list(specs) if in_order else sorted(specs, key=lambda spec: -images_of(spec))
     context = get_context("spawn")
     manager = SyncManager(ctx=context)
     manager.start(_watch, (os.getpid(),))
-    with manager:
-        messages, number = manager.Queue(), context.Value("i", 0)
-        pool = ProcessPoolExecutor(
-            jobs, mp_context=context, initializer=_prepare, initargs=(os.getpid(), number)
-        )
-        try:
-            futures = {pool.submit(_run_in_process, spec, folder, messages): spec for spec in order}
-            with _Bars(order, progress) as bars:
-                yield from _as_they_end(futures, messages, bars)
-        except BaseException:  # interrupted: what trains stops at once, and resumes from its checkpoint
-            for process in list((getattr(pool, "_processes", None) or {}).values()):
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with manager, _Bars(order, progress) as bars:
+        waiting, begun = order, list[Spec]()
+        while waiting or begun:
+            alone = not waiting
+            group = begun[:1] if alone else waiting
+            waiting, begun = [], begun[1:] if alone else begun
+            size = min(len(group), jobs or at_once(specs))
+            for spec, result in _in_a_pool(group, folder, size, context, manager.Queue(), bars):
+                if not isinstance(result, BrokenProcessPool):
+                    yield spec, result
+                elif alone:
+                    yield spec, RuntimeError(KILLED)
+                else:
+                    (begun if spec.name in bars.begun else waiting).append(spec)
+            if len(waiting) == len(group):  # not one came to its first line: each by itself says more
+                waiting, begun = [], begun + waiting
+
+
+def _in_a_pool(
+    specs: Sequence[Spec], folder: Path, jobs: int, context: Any, messages: Any, bars: "_Bars"
+) -> Iterator[tuple[Spec, dict[str, Any] | BaseException]]:
+    number = context.Value("i", 0)
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_prepare, initargs=(os.getpid(), number))
+    try:
+        futures = {pool.submit(_run_in_process, spec, folder, messages): spec for spec in specs}
+        yield from _as_they_end(futures, messages, bars)
+    except BaseException:  # interrupted: what trains stops at once, and resumes from its checkpoint
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def at_once(specs: Sequence[Spec]) -> int:
@@ -240,6 +265,7 @@ def _end_with(parent: int) -> None:
 
 
 def _run_in_process(spec: Spec, folder: Path, messages: Any) -> dict[str, Any]:
+    messages.put((spec.name, 0, 1))
     return run(spec, folder, lambda *message: messages.put(message))
 
 
@@ -248,14 +274,15 @@ def _as_they_end(
 ) -> Iterator[tuple[Spec, dict[str, Any] | BaseException]]:
     waiting = dict(futures)
     while waiting:
-        try:
+        ended = [future for future in waiting if future.done()]
+        with contextlib.suppress(queue.Empty):
             bars.show(*messages.get(timeout=0.2))
-        except queue.Empty:
-            pass
-        for future in [f for f in waiting if f.done()]:
-            spec = waiting.pop(future)
-            bars.finish(spec.name)
-            error = future.exception()
+            while ended:  # whatever they had still to say
+                bars.show(*messages.get(block=False))
+        for future in ended:
+            spec, error = waiting.pop(future), future.exception()
+            if not isinstance(error, BrokenProcessPool):
+                bars.finish(spec.name)
             yield spec, error if error is not None else future.result()
 
 
@@ -266,6 +293,7 @@ class _Bars:
         self.total = {s.name: s.config.epochs * s.config.iterations for s in specs}
         self.work = {s.name: s.config.batch.size for s in specs}  # a step's cost goes with its images
         self.done = dict.fromkeys(self.total, 0)
+        self.begun = set[str]()
         amount = sum(self.total[name] * self.work[name] for name in self.total)
         self.bar = tqdm(total=amount, unit="img", unit_scale=True, disable=not progress, desc="training")
 
@@ -276,6 +304,7 @@ class _Bars:
         self.bar.close()
 
     def show(self, name: str, done: int, total: int) -> None:
+        self.begun.add(name)
         if not any(self.done.values()):
             self.bar.reset()  # starting the processes took seconds: the time left counts from the first step
         self.bar.update((done - self.done[name]) * self.work[name])
@@ -298,4 +327,4 @@ class _Lines:
         replace_file(self.path, "".join(json.dumps(one) + "\n" for one in [*kept, line]))
 
     def read(self) -> list[dict[str, Any]]:
-        return [json.loads(text) for text in self.path.read_text().splitlines()] if self.path.exists() else []
+        return read_lines(self.path)

@@ -24,6 +24,16 @@ class State:
 
 
 @dataclass(frozen=True)
+class Clustering:
+    """One epoch's clustering of videos in numbers (ReMix, Algorithm 2)."""
+
+    videos: int  # drawn
+    images: int  # theirs, as far as they can be read
+    labeled: int  # of these, in a cluster; the others are noise
+    pids: int  # clusters
+
+
+@dataclass(frozen=True)
 class Refresh:
     """What one epoch trains with."""
 
@@ -33,6 +43,7 @@ class Refresh:
     single: CentroidsMemory | None  # centroids of this epoch's single-camera PIDs
     queue: tuple[int, ...]
     report: RelabelingReport | None  # None without single-camera data or before relabeling starts
+    clustering: Clustering | None = None  # ReMix's
 
 
 def start(table: Table) -> State:
@@ -41,7 +52,12 @@ def start(table: Table) -> State:
 
 
 def multi_camera(table: Table, embed: Embed) -> MultiCentroids:
-    """Centroids p_y and camera centroids q_{y,c} of all multi-camera images (ReMix, Algorithm 1)."""
+    """Centroids p_y and camera centroids q_{y,c} of all multi-camera images (ReMix, Algorithm 1).
+
+    Raises ValueError where there are none.
+    """
     single = table.videos >= 0
     rows = np.flatnonzero(~single & (table.labels >= 0))
+    if not len(rows):
+        raise ValueError("no labeled multi-camera images, whose centroids training needs: add such a dataset")
     return multi_centroids(embed(rows), np.where(single, -1, table.labels), table.camids)

@@ -7,7 +7,7 @@ Each image is a class of its own: two views of it must meet, against a queue of 
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dynamix import encoders
-from dynamix.config import Config, Moco, to_json
+from dynamix.config import Config, Moco, differences, from_json, to_json
 from dynamix.data import images as imagery
-from dynamix.data.table import Table
+from dynamix.data.table import Table, fingerprint
 from dynamix.data.views import normalize
 
 WEIGHTS = "weights.safetensors"  # the momentum encoder, as `encoders.load_pretrained` reads it
@@ -106,28 +106,36 @@ def pretrain(
     """Train `config.encoder` on the images of `table` without a label, by `config.moco`; resumes in `folder`.
 
     Yields a record per epoch and leaves the momentum encoder in `folder/weights.safetensors`. Raises
-    ValueError on fewer images than a batch, on the folder of other settings, on a loss that is not finite.
+    ValueError on fewer readable images than a batch and on the folder of other settings or data,
+    FloatingPointError on a loss that is not finite.
     """
     moco = config.moco
-    if len(table) < moco.batch:
-        raise ValueError(f"{len(table)} images are fewer than moco.batch ({moco.batch}): lower it")
-    run = _Run.open(config, Path(folder), torch.device(device))
+    _check_enough(len(table), moco)
+    run = _Run.open(config, table, Path(folder), torch.device(device))
     if run.epoch + 1 >= moco.epochs:
         return
     images = imagery.Images.of(
         table, config.encoder.image, memory_gb=config.memory_gb, on_bad_image=config.on_bad_image
     )
+    images.skipped.update(run.skipped)
     for epoch in range(run.epoch + 1, moco.epochs):
         record = run.train(config, images, epoch)
+        run.skipped = set(images.skipped)
         run.save(config)
         yield record
 
 
-def order(config: Config, count: int, epoch: int) -> list[list[int]]:
-    """The epoch's batches of rows: every image once, but for an incomplete last batch."""
+def _check_enough(readable: int, moco: Moco) -> None:
+    if readable < moco.batch:
+        raise ValueError(f"{readable} readable images are fewer than moco.batch ({moco.batch}): lower it")
+
+
+def order(config: Config, count: int, epoch: int, skipped: Set[int] = frozenset()) -> list[list[int]]:
+    """The epoch's batches: every row once, but for those in `skipped` and an incomplete last batch."""
     rows = np.random.default_rng([config.seed, epoch, ORDER]).permutation(count)
+    rows = rows[~np.isin(rows, list(skipped))] if skipped else rows
     size = config.moco.batch
-    return [rows[at : at + size].tolist() for at in range(0, count - size + 1, size)]
+    return [rows[at : at + size].tolist() for at in range(0, len(rows) - size + 1, size)]
 
 
 @dataclass
@@ -141,9 +149,11 @@ class _Run:
     at: int = 0  # where the next keys go
     steps: int = 0
     epoch: int = -1  # last finished one
+    table: str = ""  # fingerprint of the table it trains on
+    skipped: Set[int] = frozenset()  # rows found unreadable so far
 
     @classmethod
-    def open(cls, config: Config, folder: Path, device: torch.device) -> "_Run":
+    def open(cls, config: Config, table: Table, folder: Path, device: torch.device) -> "_Run":
         moco = config.moco
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
@@ -156,19 +166,22 @@ class _Run:
         optimizer: torch.optim.Optimizer = torch.optim.SGD(weights, lr=lr, momentum=0.9, weight_decay=decay)
         if moco.optimizer == "adamw":
             optimizer = torch.optim.AdamW(trained.parameters(), lr=lr, weight_decay=decay)
-        run = cls(folder, device, trained, followed, optimizer, queue)
+        run = cls(folder, device, trained, followed, optimizer, queue, table=fingerprint(table))
         if (folder / STATE).exists():
             run._restore(config)
         return run
 
     def train(self, config: Config, images: imagery.Images, epoch: int) -> Pretrained:
         moco, losses = config.moco, []
-        batches = order(config, len(images), epoch)
+        _check_enough(len(images) - len(images.skipped), moco)
+        batches = order(config, len(images), epoch, images.skipped)
         loader = imagery.train_batches(
             images, batches, "two", seed=config.seed, epoch=epoch, workers=config.workers, device=self.device
         )
         self.trained.train()
-        for step, (views, _) in enumerate(loader):
+        for step, (views, rows) in enumerate(loader):
+            if len(rows) < 2:  # first met and found unreadable; batch norm needs two
+                continue
             share = (epoch + step / len(batches)) / moco.epochs
             warm = min(1.0, (epoch + step / len(batches) + 0.1) / max(moco.warmup_epochs, 0.1))
             for group in self.optimizer.param_groups:
@@ -189,6 +202,7 @@ class _Run:
             self._push(keys)
             self.steps += 1
             losses.append(loss.detach())
+        _check_enough(len(images) - len(images.skipped), moco)
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
             raise FloatingPointError(f"the loss is {mean} in epoch {epoch}: lower moco.lr")
@@ -207,7 +221,8 @@ class _Run:
         tensors |= {f"followed.{k}": v for k, v in self.followed.state_dict().items()} | {"queue": self.queue}
         for index, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in slots.items()}
-        counts = {"epoch": self.epoch, "steps": self.steps, "at": self.at}
+        counts = {"epoch": self.epoch, "steps": self.steps, "at": self.at, "table": self.table}
+        counts |= {"skipped": sorted(self.skipped)} if self.skipped else {}
         self.folder.mkdir(parents=True, exist_ok=True)
         # The state last: what it calls finished must be there.
         encoder = {f"momentum.{k}": v for k, v in self.followed.encoder.state_dict().items()}
@@ -220,11 +235,18 @@ class _Run:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
                 metadata = file.metadata() or {}
-            counts, saved = json.loads(metadata["counts"]), metadata["config"]
+            counts, saved = json.loads(metadata["counts"]), from_json(metadata["config"])
         except Exception as error:
             raise ValueError(f"{path} is not a pre-training ({error}): delete it and train again") from error
-        if saved != to_json(config):
-            raise ValueError(f"{self.folder} holds a pre-training with other settings: give another folder")
+        if different := differences(saved, config):
+            raise ValueError(
+                f"{self.folder} holds a pre-training with other settings ({', '.join(different)}): give "
+                "another folder"
+            )
+        if counts.get("table", self.table) != self.table:  # earlier versions did not note it
+            raise ValueError(
+                f"{self.folder} holds a pre-training on other data: give the same, or another folder"
+            )
         self.trained.load_state_dict(_under("trained.", tensors))
         self.followed.load_state_dict(_under("followed.", tensors))
         slots: dict[int, dict[str, Tensor]] = {}
@@ -235,6 +257,7 @@ class _Run:
         self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
         self.queue = tensors["queue"].to(self.device)
         self.epoch, self.steps, self.at = counts["epoch"], counts["steps"], counts["at"]
+        self.skipped = set(counts.get("skipped", ()))
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from dynamix import distributed
 from dynamix.centroids import CentroidsMemory
 from dynamix.config import Config, Remix, change
 from dynamix.data.table import Table
-from dynamix.methods.epoch import Embed, Refresh, State, multi_camera
+from dynamix.methods.epoch import Clustering, Embed, Refresh, State, multi_camera
 from dynamix.sampling import MixedBatches
 
 VIDEOS = 0x4E31  # keeps this module's random stream apart from the sampler's and the views'
@@ -38,22 +38,27 @@ def refresh(
 ) -> tuple[State, Refresh]:
     """Centroids and pseudo-labels of one epoch (Algorithm 1); `state` stays as it is.
 
-    Raises ValueError where fewer pseudo-identities are found than a batch holds.
+    Raises ValueError where fewer pseudo-identities are found than a batch holds, or a video is too large for
+    the metric.
     """
+    _check_sizes(table, config)
     multi = multi_camera(table, embed)
     nothing = np.zeros(len(table), dtype=bool)
     if config.batch.ids_single == 0 or not (table.videos >= 0).any():
         return state, Refresh(table.labels.copy(), nothing, multi, None, (), None)
-    labels, memory = pseudo_labels(table, embed, config, epoch)
-    if len(memory) < config.batch.ids_single:
+    labels, memory, found = _clustered(table, embed, config, epoch)
+    images = np.unique(labels[(table.videos >= 0) & (labels >= 0)], return_counts=True)[1]
+    usable = int((images >= config.dsm.min_images).sum())
+    if usable < config.batch.ids_single:
         raise ValueError(
-            f"epoch {epoch}: clustering found {len(memory)} pseudo-identities, a batch needs "
-            f"{config.batch.ids_single}: raise remix.eps or lower remix.min_samples where most images are "
-            "noise, lower remix.eps where people are joined, or lower batch.ids_single"
+            f"epoch {epoch}: {found.videos} videos hold {usable} pseudo-identities of at least "
+            f"{config.dsm.min_images} images (dsm.min_images), a batch needs {config.batch.ids_single}: "
+            f"lower batch.ids_single, raise remix.eps or lower remix.min_samples where most images are noise "
+            f"({found.images - found.labeled:,} of {found.images:,}), lower remix.eps where people are joined"
         )
     centroids = multi.centroids
     memory = CentroidsMemory(memory.labels, memory.centroids.to(centroids.device, centroids.dtype))
-    return state, Refresh(labels, nothing, multi, memory, (), None)
+    return state, Refresh(labels, nothing, multi, memory, (), None, found)
 
 
 def batches(state: State, done: Refresh, table: Table, config: Config, epoch: int) -> MixedBatches:
@@ -69,12 +74,20 @@ def pseudo_labels(
 ) -> tuple[Int[np.ndarray, " N"], CentroidsMemory]:
     """Algorithm 2: videos without replacement until `batch.size x iterations` images have a label.
 
+    Ours: and until a batch can be filled with identities, which a short epoch's images may be too few for.
     Labels (N,): multi-camera ones as they are, a fresh one per cluster, -1 for every other video image. The
     last video is kept whole; a pass through all of them ends the search as well.
     """
+    return _clustered(table, embed, config, epoch)[:2]
+
+
+def _clustered(
+    table: Table, embed: Embed, config: Config, epoch: int
+) -> tuple[Int[np.ndarray, " N"], CentroidsMemory, Clustering]:
     labels = np.where(table.videos >= 0, -1, table.labels)
     fresh, left = int(table.labels.max()) + 1, config.batch.size * config.iterations
     kept: list[tuple[np.ndarray, np.ndarray]] = []
+    images, usable = 0, 0  # seen; identities that can be sampled
     for rows, features in _videos(table, embed, config, epoch, left):
         if config.remix.labels == "given":
             found = table.labels[rows]
@@ -85,13 +98,30 @@ def pseudo_labels(
         labels[rows] = found
         kept.append((features[found >= 0], found[found >= 0]))
         left -= len(kept[-1][1])
-        if left <= 0:
+        images += len(rows)
+        usable += int((np.unique(kept[-1][1], return_counts=True)[1] >= config.dsm.min_images).sum())
+        if left <= 0 and usable >= config.batch.ids_single:
             break
     features, known = (np.concatenate(column) for column in zip(*kept, strict=True))
     memory = CentroidsMemory.empty(
         torch.from_numpy(np.unique(known)), features.shape[1], dtype=torch.from_numpy(features).dtype
     )
-    return labels, memory.update(torch.from_numpy(features), torch.from_numpy(known), alpha=0)
+    memory.update(torch.from_numpy(features), torch.from_numpy(known), alpha=0)
+    return labels, memory, Clustering(len(kept), images, len(known), len(memory))
+
+
+def _check_sizes(table: Table, config: Config) -> None:
+    """Before anything is embedded: the video that is too large may be drawn only late in training."""
+    if config.remix.metric == "jaccard" and config.clusters:
+        _check_video(int(np.bincount(table.videos[table.videos >= 0], minlength=1).max()))
+
+
+def _check_video(count: int) -> None:
+    if count > LARGEST:
+        raise ValueError(
+            f"a video has {count:,} images, remix.metric jaccard compares at most {LARGEST:,} with one "
+            "another: set remix.metric to euclidean or cosine"
+        )
 
 
 def _videos(
@@ -168,11 +198,7 @@ def jaccard_distances(
     O(n^2). Raises ValueError on more than 4,000 images.
     """
     count = len(features)
-    if count > LARGEST:
-        raise ValueError(
-            f"a video has {count:,} images, remix.metric jaccard compares at most {LARGEST:,} with one "
-            "another: set remix.metric to euclidean or cosine"
-        )
+    _check_video(count)
     distances = np.clip(2 - 2 * features.astype(np.float64) @ features.T.astype(np.float64), 0, None)
     np.fill_diagonal(distances, -1.0)  # nothing is nearer to an image than itself
     order = np.argsort(distances, axis=1, kind="stable")

@@ -40,8 +40,8 @@ def nearest(
     centroids: Float[Tensor, "P D"] | Prepared,
     *,
     own: Int[Tensor, " m"] | None = None,
-    feature_groups: Int[Tensor, " n"] | None = None,
-    centroid_groups: Int[Tensor, " P"] | None = None,
+    feature_groups: Int[Tensor, " g"] | None = None,
+    centroid_groups: Int[Tensor, " G"] | None = None,
     chunk: int | None = None,
 ) -> Nearest:
     """The most similar centroid of each feature by cosine, argmax_k cos(f_i, mu_k) (Sec. 3.2).
@@ -61,6 +61,11 @@ def nearest(
     check_finite(features, "features")
     if (feature_groups is None) != (centroid_groups is None):
         raise ValueError("pass feature_groups and centroid_groups together")
+    for groups, count, name in (
+        (feature_groups, len(features), "feature"), (centroid_groups, len(ready.centroids), "centroid")
+    ):  # fmt: skip
+        if groups is not None and len(groups) != count:
+            raise ValueError(f"{len(groups)} {name}_groups for {count} {name}s: pass one per row")
     given = torch.promote_types(features.dtype, ready.given)
     dtype = working(features.dtype, ready.centroids.dtype)
     features, ready = features.to(dtype), ready.to(dtype)

@@ -180,7 +180,7 @@ def _within_noise(found: Agreement, spread: Spread) -> str:
         return f"{_capital(_order(found))}, but {within}: the effect is not larger than the noise."
     few = found.seeds[0] == 1  # a row of one seed: an effect may be there and not be seen
     shows = "whether there is an effect cannot be told yet" if few else "the effect does not show"
-    return f"{_capital(_place(found))}; {within}: {shows}."
+    return f"{_capital(_place(found))} ({_tau(found)}); {within}: {shows}."
 
 
 def _clear(found: Agreement, spread: Spread) -> str:
@@ -196,7 +196,7 @@ def _clear(found: Agreement, spread: Spread) -> str:
         return f"{_capital(_order(found))}, {joint}{_place(found)}, and {who}{lead}."
     verdict = "contradicts the paper's" if tau < 0 else "has nothing of the paper's"
     return (
-        f"The order here{_within(found)} {verdict} (Kendall's tau {tau:.2f} over {_counted(found)}): "
+        f"The order here{_within(found)} {verdict} ({_tau(found)}): "
         f"{_place(found)}, and {_called(spread.best)} {lead}."
     )
 
@@ -213,7 +213,13 @@ def _order(found: Agreement) -> str:
         says = "is the paper's"
     else:
         says = "mostly agrees with the paper's"
-    return f"the order{_within(found)} {says} (Kendall's tau {tau:.2f} over {_counted(found)}, p = {_p(p)})"
+    return f"the order{_within(found)} {says} ({_tau(found)})"
+
+
+def _tau(found: Agreement) -> str:
+    """p: how often chance would make an order that agrees at least as well."""
+    tau, p = found.tau or 0.0, found.p if found.p is not None else 1.0
+    return f"Kendall's tau {tau:.2f} over {_counted(found)}, one-sided p = {_p(p)}"
 
 
 def _counted(found: Agreement) -> str:

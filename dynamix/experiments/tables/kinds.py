@@ -81,6 +81,7 @@ class PaperTable:
     measured: str = ""  # tables without trainings: name of the measurement that fills them
     notes: tuple[str, ...] = ()  # said below the table: readings, what differs from the paper
     image: str = ""  # a figure in the report beside it
+    profiles: tuple[str, ...] = ()  # those that its settings are written for; (): all
 
 
 def mean_of(metric: str, worlds: tuple[str, ...], real: tuple[str, ...]) -> Reader:

@@ -48,6 +48,7 @@ def mistakes() -> PaperTable:
     )
     return PaperTable(
         name="mistakes",
+        profiles=("tiny", "mini"),
         title="What the tracker's mistakes cost",
         claim="Not in the papers: which of the tracker's mistakes matter, and how far a method mends them.",
         columns=(

@@ -70,6 +70,7 @@ def regimes() -> PaperTable:
     ]
     return PaperTable(
         name="regimes",
+        profiles=("tiny", "mini"),
         title="Where centroids and sampling might matter",
         claim="Not in the papers: a search for a setting in which the steps that do not show in Table 3 do.",
         columns=tuple(replace(column, key="") for column in SCORES),
