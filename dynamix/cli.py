@@ -253,7 +253,8 @@ class Report:
     """and those of its runs without pre-training"""
 
     def __call__(self) -> None:
-        from dynamix.experiments.reproduce import Request, report_page
+        from dynamix.experiments.everything import report_page
+        from dynamix.experiments.reproduce import Request
 
         request = Request(
             names=(), profile=self.profile, folder=self.data, weights=self.weights, imagenet=self.imagenet

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from dynamix import config as settings
 from dynamix import data, encoders
 from dynamix.config import change, to_json
-from dynamix.experiments import ledger, measured, records, reproduce, run, starts, tables
+from dynamix.experiments import everything, ledger, measured, records, reproduce, run, starts, tables
 from dynamix.experiments.reproduce import Request
 from dynamix.experiments.spec import Spec
 from tests.layouts import large, luperson
@@ -173,6 +174,16 @@ def test_a_failure_is_remembered_until_the_run_succeeds(request_of, ran):
     ran.fails = ()
     reproduce.reproduce(request_of("table8", rows=("hard",)))
     assert "failed" not in (request_of().out / "table8.mini.md").read_text()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_named_before_training(request_of, ran):
+    request = request_of("table8")
+    request.out.mkdir()
+    request.out.chmod(0o500)
+    with pytest.raises(PermissionError, match="out cannot be written"):
+        reproduce.reproduce(request)
+    assert not ran
 
 
 def test_a_table_named_twice_is_one(request_of, ran):
@@ -468,16 +479,23 @@ def test_a_run_again_gives_the_same_digits(small_config, tmp_path, monkeypatch):
 def test_one_page_shows_everything_that_is_there(request_of, ran, tmp_path, monkeypatch):
     request = request_of("table8")
     reproduce.reproduce(request)
-    monkeypatch.setattr(reproduce, "PICTURES", tmp_path)
+    monkeypatch.setattr(everything, "PICTURES", tmp_path)
     monkeypatch.setattr(measured, "read", lambda *args, **options: {})
-    page = reproduce.report_page(request, tmp_path / "report.html")
+    page = everything.report_page(request, tmp_path / "report.html")
     html = page.read_text()
     assert all(f'id="{anchor}"' in html for anchor in ("table3", "table8", "remix-table4"))
     assert html.count("data:image/png;base64") == 1 and "not run" in html
     assert "Left out until all it quotes has run" in html
     (request.out / "claims.mini.png").write_bytes((request.out / "table8.mini.png").read_bytes())
-    html = reproduce.report_page(request, page).read_text()
+    html = everything.report_page(request, page).read_text()
     assert html.count("data:image/png;base64") == 2 and "What the papers conclude" in html
+    count = len(replace(request, names=tuple(tables.TABLES)).ledger().entries)
+    done = len(request.ledger().entries)
+    assert (
+        f"Profile mini. {done} of the {count} trainings behind these tables are there. Written on 20" in html
+    )
+    with pytest.raises(ValueError, match="is a folder: name the file of the page"):
+        everything.report_page(request, tmp_path)
 
 
 def test_figures_without_their_run_are_kept_or_said_to_be_missing(request_of, tmp_path):

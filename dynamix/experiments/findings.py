@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dynamix.experiments import records, tables
+from dynamix.experiments import records, regimes, tables
 from dynamix.experiments.claims import CLAIMS
 from dynamix.experiments.ledger import Ledger, ledger
 from dynamix.experiments.report import agreement
@@ -104,7 +104,14 @@ def findings(results: Path = Path("figures/results")) -> dict[str, str]:
     texts = {name: f"{means[name]:.1f}{_spread(each)}" for name, each in values.items()}
     gain, most = (means[name] - means["raw labels"] for name in ("Relabeling", "true identities"))
     texts["share of the most"] = f"{100 * gain / most:.0f} %"
-    texts |= _elsewhere(made) | _printed() | _order(made) | _labels(ended) | _on_their_cameras(ended)
+    texts |= (
+        _elsewhere(made)
+        | _printed()
+        | _regimes(made)
+        | _order(made)
+        | _labels(ended)
+        | _on_their_cameras(ended)
+    )
     return texts | _contributions(results) | _sensitivities(results) | _stages(results)
 
 
@@ -145,6 +152,17 @@ def _printed() -> dict[str, str]:
     unsampled = tables.row(tables.table("table3"), "+ ECM").printed
     steps["random with the queue"] = paper["random"]["mAP"] - unsampled["mAP"]
     return {f"paper, {name}": f"(+{points:.1f})" for name, points in steps.items()}
+
+
+def _regimes(made: Ledger) -> dict[str, str]:
+    """What a step is worth in each regime, of those that have run."""
+    found = regimes.effects(found_of(tables.table("regimes"), made, {}))
+    return {
+        f"{each.regime}: {each.step}": f"{statistics.mean(each.points):+.1f}{_spread(each.points)}".replace(
+            "-", "−"
+        )
+        for each in found
+    }
 
 
 def _order(made: Ledger) -> dict[str, str]:

@@ -15,7 +15,7 @@ from dynamix.config import profile
 from dynamix.experiments import ledger as ledgers
 from dynamix.experiments import measured, starts, tables
 from dynamix.experiments.ledger import RESULTS, Entry, Ledger, keep, ledger
-from dynamix.experiments.report import Failure, Found, Measured, page, picture, text
+from dynamix.experiments.report import Failure, Found, Measured, picture, text
 from dynamix.experiments.run import run_all
 from dynamix.experiments.tables.kinds import PaperTable, Result
 
@@ -165,6 +165,7 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
         raise ValueError(f"nothing of this can run here: {next(iter(made.absent.values()))}")
     if plan:
         return
+    _check_writable(request.out, request.results)
     failed = run_missing(request, made)
     if request.rows:  # the other rows are shown as they stand
         made = replace(request, rows=()).ledger()
@@ -176,6 +177,16 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
         print(draw_claims(request))
     if failed:
         raise RuntimeError("; ".join(f"run {key} failed: {each.why}" for key, each in failed.items()))
+
+
+def _check_writable(*folders: Path) -> None:
+    """Before hours of training, not after them."""
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(
+                f"{folder} cannot be written: give yourself the right to, or start elsewhere"
+            )
 
 
 def draw_figures(names: Sequence[str], request: Request, out: Path = PICTURES) -> Iterator[str]:
@@ -197,14 +208,14 @@ def draw_figures(names: Sequence[str], request: Request, out: Path = PICTURES) -
         run=home if (home / checkpoint.NAME).is_file() else None,
     )  # fmt: skip
     for name in names:
-        path = out / _figure(name, request.profile)
+        path = out / figure_file(name, request.profile)
         try:
             yield f"look: {plots.save(pictures.draw(name, context), path)}"
         except FileNotFoundError as error:
             yield f"{'kept: ' if path.exists() else 'not drawn: '}{path} ({error})"
 
 
-def _figure(name: str, profile_name: str) -> str:
+def figure_file(name: str, profile_name: str) -> str:
     """Its file; those that the README shows, of the mini profile, bear the plain name."""
     return f"{name}.png" if profile_name == "mini" else f"{name}.{profile_name}.png"
 
@@ -237,47 +248,3 @@ def _rank1(made: Ledger) -> dict[str, list[float]]:
         if values:
             shown[method] = [value for value in values if value is not None]
     return shown
-
-
-def findings_section(request: Request) -> list[page.Section]:
-    """What reproduces and what does not, for the mini profile, of which it speaks; none while rows lack."""
-    from dynamix.experiments import conclusions, findings
-
-    if request.profile != "mini":
-        return []
-    title = "What reproduces, what does not"
-    try:
-        shown = conclusions.html(findings.findings(request.results.parent))
-    except (ValueError, FileNotFoundError) as error:
-        return [
-            page.Section(
-                name="findings", title=title, claim=f"Left out until all it quotes has run ({error})."
-            )
-        ]
-    return [page.Section(name="findings", title=title, html=shown)]
-
-
-def report_page(request: Request, out: Path) -> Path:
-    """One self-contained HTML page of what has been run and drawn so far; nothing is run for it."""
-    names, figures = named(["all"])
-    made = replace(request, names=names).ledger()
-    drawn = [
-        ("claims", "What the papers conclude", request.out / f"claims.{made.profile}.png"),
-        *(
-            (name, name.replace("figure", "Figure "), PICTURES / _figure(name, made.profile))
-            for name in figures
-        ),
-    ]
-    sections = [
-        page.Section(name=name, title=title, figures=(path,)) for name, title, path in drawn if path.exists()
-    ]
-    sections[1:1] = findings_section(request)
-    for name in names:
-        table = tables.table(name)
-        found: Found | Measured = found_of(table, made, {})
-        if table.measured:
-            found = measured.read(table, made.profile, request.folder, request.results.parent)
-        beside = request.out / f"{name}.{made.profile}.png"
-        figure = [beside] if beside.exists() else []
-        sections.append(page.section(table, made.profile, found, figure, absent=made.why(name)))
-    return page.page(sections, out)
