@@ -189,9 +189,8 @@ def _hardest(scores: Float[Tensor, "B C"], other: Bool[Tensor, "B C"], count: in
 
 
 def _precise(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    return x.to(
-        torch.promote_types(x.dtype, torch.float32)
-    )  # a half's rounding over tau is a loss of its own
+    # A half's rounding, divided by tau, would be a loss of its own.
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _cosine(features: Float[Tensor, "B D"], others: Float[Tensor, "M D"]) -> Float[Tensor, "B M"]:

@@ -189,6 +189,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_training(request_of, ra
 def test_a_table_named_twice_is_one(request_of, ran):
     reproduce.reproduce(request_of("table8", "table8"))
     assert len(ran) == len(request_of("table8").ledger().entries)
+    assert request_of("table8", "table8").ledger().rows == request_of("table8").ledger().rows
 
 
 def test_settings_of_a_profile_do_not_run_in_another(request_of, tmp_path, vit_file, monkeypatch):
@@ -498,8 +499,11 @@ def test_one_page_shows_everything_that_is_there(request_of, ran, tmp_path, monk
         everything.report_page(request, tmp_path)
 
 
-def test_figures_without_their_run_are_kept_or_said_to_be_missing(request_of, tmp_path):
+def test_figures_without_their_run_are_kept_or_said_to_be_missing(request_of, tmp_path, monkeypatch):
     request = request_of("figure3")
+    monkeypatch.setattr(reproduce, "PICTURES", tmp_path)
+    with pytest.raises(RuntimeError, match="not drawn: .*figure3.*dynamix reproduce table3"):
+        reproduce.reproduce(request)
     lines = list(reproduce.draw_figures(("figure3", "figure4"), request, tmp_path))
     assert [line.split(":")[0] for line in lines] == ["not drawn", "not drawn"]
     (tmp_path / "figure3.png").write_bytes(b"here")

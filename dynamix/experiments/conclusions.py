@@ -14,7 +14,7 @@ PAGE = "findings.mini.md"
 ONE = "¹"  # behind a number of one seed
 BASIS = (
     "On Mannequins, mini profile, pre-trained start: mAP, the mean over the two unseen worlds unless said "
-    f"otherwise, ± its standard deviation over three seeds; {ONE} one seed, which is no verdict. "
+    f"otherwise, ± its standard deviation over seeds (two or three); {ONE} one seed, which is no verdict. "
     "Rows of Table 3 are those on the profile's own small CNN."
 )
 HEAD = ("the papers say", "here", "", "why, as far as measured")

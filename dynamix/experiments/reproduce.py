@@ -171,12 +171,16 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
         made = replace(request, rows=()).ledger()
     for path in write_tables(names, made, failed, request.out, request.folder, request.results.parent):
         print(f"look: {path}")
-    for line in draw_figures(figures, request):
+    lines = list(draw_figures(figures, request, PICTURES))
+    for line in lines:
         print(line)
     if "all" in asked:
         print(draw_claims(request))
     if failed:
         raise RuntimeError("; ".join(f"run {key} failed: {each.why}" for key, each in failed.items()))
+    undrawn = [line for line in lines if line.startswith("not drawn")]
+    if undrawn and "all" not in asked:  # asked for by name
+        raise RuntimeError("; ".join(undrawn))
 
 
 def _check_writable(*folders: Path) -> None:
