@@ -31,6 +31,7 @@ class Clustering:
     images: int  # theirs, as far as they can be read
     labeled: int  # of these, in a cluster; the others are noise
     pids: int  # clusters
+    usable: int  # of these, with images enough to be sampled (dsm.min_images)
 
 
 @dataclass(frozen=True)

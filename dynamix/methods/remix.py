@@ -47,11 +47,9 @@ def refresh(
     if config.batch.ids_single == 0 or not (table.videos >= 0).any():
         return state, Refresh(table.labels.copy(), nothing, multi, None, (), None)
     labels, memory, found = _clustered(table, embed, config, epoch)
-    images = np.unique(labels[(table.videos >= 0) & (labels >= 0)], return_counts=True)[1]
-    usable = int((images >= config.dsm.min_images).sum())
-    if usable < config.batch.ids_single:
+    if found.usable < config.batch.ids_single:
         raise ValueError(
-            f"epoch {epoch}: {found.videos} videos hold {usable} pseudo-identities of at least "
+            f"epoch {epoch}: {found.videos} videos hold {found.usable} pseudo-identities of at least "
             f"{config.dsm.min_images} images (dsm.min_images), a batch needs {config.batch.ids_single}: "
             f"lower batch.ids_single, raise remix.eps or lower remix.min_samples where most images are noise "
             f"({found.images - found.labeled:,} of {found.images:,}), lower remix.eps where people are joined"
@@ -107,7 +105,7 @@ def _clustered(
         torch.from_numpy(np.unique(known)), features.shape[1], dtype=torch.from_numpy(features).dtype
     )
     memory.update(torch.from_numpy(features), torch.from_numpy(known), alpha=0)
-    return labels, memory, Clustering(len(kept), images, len(known), len(memory))
+    return labels, memory, Clustering(len(kept), images, len(known), len(memory), usable)
 
 
 def _check_sizes(table: Table, config: Config) -> None:
