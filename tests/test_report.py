@@ -599,6 +599,16 @@ def test_the_picture_shows_every_row_and_the_sentence():
     assert said(MIXED, FOUND) in texts and "not implemented here" in texts and "1 of 2 failed" in texts
 
 
+def test_a_column_beside_another_of_the_same_data_is_named_by_its_metric():
+    alone, several = (
+        words(report.picture.picture(report_tables.table(n), "mini", {})) for n in ("table2b", "table11")
+    )
+    assert "rank-1" in alone and "the dataset left out, mAP" in alone
+    assert "rank-1" not in several and any(
+        "hall, rank-1" in " ".join(pair) for pair in zip(several, several[1:], strict=False)
+    )
+
+
 def test_whole_numbers_are_numbers_too():
     of = table({"a": 3.0, "b": 4.0}, measured="cost")
     found = {"a": {"mAP": 5}, "b": {"mAP": 6}}

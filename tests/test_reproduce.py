@@ -166,7 +166,7 @@ def test_a_failure_is_remembered_until_the_run_succeeds(request_of, ran):
     ran.fails = ("'hard' (seed 0)",)
     with pytest.raises(RuntimeError, match="failed"):
         reproduce.reproduce(request_of("table8", rows=("hard",)))
-    found = reproduce.found_of(tables.table("table8"), request_of("table8").ledger(), {})
+    found = reproduce.found_of(tables.table("table8"), request_of("table8").ledger())
     assert [each.why for each in found["hard"]] == ["ValueError: no such\nthing"]
     reproduce.reproduce(request_of("table8", rows=("soft",)))
     lines = (request_of().out / "table8.mini.md").read_text().splitlines()
@@ -497,6 +497,11 @@ def test_one_page_shows_everything_that_is_there(request_of, ran, tmp_path, monk
     )
     with pytest.raises(ValueError, match="is a folder: name the file of the page"):
         everything.report_page(request, tmp_path)
+
+
+def test_figures_alone_have_nothing_to_run(request_of, capsys):
+    reproduce.reproduce(request_of("figure3", "figure4"), plan=True)
+    assert capsys.readouterr().out == "a figure is drawn of what has run: nothing to run\n"
 
 
 def test_figures_without_their_run_are_kept_or_said_to_be_missing(request_of, tmp_path, monkeypatch):

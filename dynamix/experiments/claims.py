@@ -12,6 +12,7 @@ from dynamix.experiments.paired import REFERENCE, by_seed, differences, noise
 from dynamix.experiments.report import Found
 from dynamix.experiments.reproduce import found_of
 from dynamix.experiments.tables.kinds import Column
+from dynamix.experiments.tables.shared import LEFT_OUT_MAP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
             table="table2b",
             row=f"DynaMix to {dataset}",
             without=f"ReMix to {dataset}",
-            column=f"{dataset} / {world}, mAP",
+            column=LEFT_OUT_MAP,
         )
         for dataset, world in (("CUHK03-NP", "hall"), ("Market-1501", "plaza"), ("DukeMTMC-reID", "campus"))
     ),
@@ -163,7 +164,7 @@ def figure(made: Ledger) -> Figure:
 
     `made`: the trainings of `TABLES`, or of more. Raises ValueError where no row of Table 3 has two seeds.
     """
-    found = {name: found_of(tables.table(name), made, {}) for name in TABLES}
+    found = {name: found_of(tables.table(name), made) for name in TABLES}
     spread = noise(found[REFERENCE])
     groups = {
         head: [

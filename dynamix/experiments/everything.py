@@ -26,7 +26,7 @@ def report_page(request: Request, out: Path) -> Path:
         sections += _picture(name, name.replace("figure", "Figure "), says, path)
     for name in names:
         table = tables.table(name)
-        found: Found | Measured = found_of(table, made, {})
+        found: Found | Measured = found_of(table, made)
         if table.measured:
             found = measured.read(table, made.profile, request.folder, request.results.parent)
         beside = [request.out / f"{name}.{made.profile}.png"]

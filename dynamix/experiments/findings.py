@@ -10,6 +10,7 @@ from dynamix.experiments.ledger import Ledger, ledger
 from dynamix.experiments.report import agreement
 from dynamix.experiments.reproduce import found_of
 from dynamix.experiments.tables.kinds import Result
+from dynamix.experiments.tables.shared import LEFT_OUT_MAP
 
 # As the README speaks of them -> row of a table.
 LADDER = {
@@ -72,7 +73,7 @@ ELSEWHERE: Mapping[str, tuple[str, str, str]] = (
         for row in ("neither", "pre-training", "joint training", "both")
     }
     | {
-        f"{method}, tested on {world}": ("table2b", f"{method} to {dataset}", f"{dataset} / {world}, mAP")
+        f"{method}, tested on {world}": ("table2b", f"{method} to {dataset}", LEFT_OUT_MAP)
         for method in ("ReMix", "DynaMix")
         for dataset, world in LEFT_OUT.items()
     }
@@ -117,7 +118,7 @@ def findings(results: Path = Path("figures/results")) -> dict[str, str]:
 
 def _ended(table: str, row: str, made: Ledger) -> list[Result]:
     """Results of a row's trainings that have ended well, at least one."""
-    found = found_of(tables.table(table), made, {}).get(row, [])
+    found = found_of(tables.table(table), made).get(row, [])
     ended = [each for each in found if isinstance(each, dict)]
     if not ended:
         raise ValueError(f"{table} '{row}' has not run: dynamix reproduce {table} --seeds 3")
@@ -156,7 +157,7 @@ def _printed() -> dict[str, str]:
 
 def _regimes(made: Ledger) -> dict[str, str]:
     """What a step is worth in each regime, of those that have run."""
-    found = regimes.effects(found_of(tables.table("regimes"), made, {}))
+    found = regimes.effects(found_of(tables.table("regimes"), made))
     return {
         f"{each.regime}: {each.step}": f"{statistics.mean(each.points):+.1f}{_spread(each.points)}".replace(
             "-", "−"
@@ -168,7 +169,7 @@ def _regimes(made: Ledger) -> dict[str, str]:
 def _order(made: Ledger) -> dict[str, str]:
     """How far the order of Table 8's rules agrees with the paper's."""
     table = tables.table("table8")
-    found = agreement.agreement(table, "mini", found_of(table, made, {}))
+    found = agreement.agreement(table, "mini", found_of(table, made))
     if found is None or found.tau is None or found.p is None:
         return {}
     texts = [f"{value:.{digits}f}".removeprefix("0") for value, digits in ((found.tau, 1), (found.p, 2))]

@@ -38,7 +38,7 @@ def effects(found: Found) -> list[Effect]:
 def figure(results: Path = RESULTS, seeds: int = 3) -> Figure:
     """Each step's worth in every regime, ran or not, beside what two seeds of one row differ by."""
     made = ledger(("regimes", REFERENCE), "mini", seeds, results=results)
-    found, reference = (found_of(tables.table(each), made, {}) for each in ("regimes", REFERENCE))
+    found, reference = (found_of(tables.table(each), made) for each in ("regimes", REFERENCE))
     values: dict[str, dict[str, tuple[float, ...]]] = {each: {step: () for step in WORTH} for each in REGIMES}
     for each in effects(found):
         values[each.regime][each.step] = each.points

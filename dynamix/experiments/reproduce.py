@@ -86,10 +86,9 @@ def named(texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(n for n in each if n in tables.TABLES), tuple(n for n in each if n in FIGURES)
 
 
-def run_missing(request: Request, made: Ledger) -> dict[str, Failure]:
-    """Run what is missing, keep every result as it comes; the runs that failed, by key."""
+def run_missing(request: Request, made: Ledger) -> list[Entry]:
+    """Run what is missing, keep every result as it comes; those that failed, whose entries say why."""
     missing = [entry.spec for entry in made.missing]
-    failed: dict[str, Failure] = {}
     for spec in missing:
         spec.roots()  # worlds are drawn here, once
     pretrained = [spec.config for spec in missing if spec.start == "pretrained" and spec.weights is None]
@@ -98,39 +97,37 @@ def run_missing(request: Request, made: Ledger) -> dict[str, Failure]:
     began = time.perf_counter()
     ended = run_all(missing, request.runs, jobs=request.jobs, in_order=True) if missing else iter(())
     for number, (spec, result) in enumerate(ended, 1):
+        entry, failed = made.entries[spec.key], isinstance(result, BaseException)
+        entry.why = f"{type(result).__name__}: {result}" if failed else ""
+        ledgers.failed(request.runs / spec.key, entry.why)
         if isinstance(result, BaseException):
-            failed[spec.key] = Failure(spec.config.seed, f"{type(result).__name__}: {result}")
-            ledgers.failed(request.runs / spec.key, failed[spec.key].why)
             print(f"failed: {spec.name}: {result}", flush=True)
             continue
-        made.entries[spec.key].result = keep(spec, result, request.results)
-        ledgers.failed(request.runs / spec.key, "")
+        entry.result = keep(spec, result, request.results)
         hours = (time.perf_counter() - began) / number * (len(missing) - number) / 3600
         print(f"{number} of {len(missing)}: {spec.name}, {hours:.1f} hours left", flush=True)
-    return failed
+    return [entry for entry in made.missing if entry.why]
 
 
-def found_of(table: PaperTable, made: Ledger, failed: dict[str, Failure]) -> Found:
+def found_of(table: PaperTable, made: Ledger) -> Found:
     """Row -> results and failures of its seeds."""
     found: dict[str, list[Result | Failure]] = {}
     for row in table.rows:
         keys = made.rows.get((table.name, row.name), [])
-        entries = [made.entries[key].result or failed.get(key) or _earlier(made.entries[key]) for key in keys]
-        ended = [entry for entry in entries if entry is not None]
+        ended = [each for key in keys if (each := _ended(made.entries[key])) is not None]
         if ended:
             found[row.name] = ended
     return found
 
 
-def _earlier(entry: Entry) -> Failure | None:
-    """That a run failed under an earlier command."""
-    return Failure(entry.spec.config.seed, entry.why) if entry.why else None
+def _ended(entry: Entry) -> Result | Failure | None:
+    """What a run came to, under this command or an earlier one; None: it has not run."""
+    return entry.result or (Failure(entry.spec.config.seed, entry.why) if entry.why else None)
 
 
 def write_tables(
     names: Iterable[str],
     made: Ledger,
-    failed: dict[str, Failure],
     out: Path = OUT,
     folder: Path | None = None,
     results: Path = measured.RESULTS,
@@ -139,7 +136,7 @@ def write_tables(
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
         table = tables.table(name)
-        found: Found | Measured = found_of(table, made, failed)
+        found: Found | Measured = found_of(table, made)
         if table.measured:
             found = measured.read(table, made.profile, folder, results)
         shown, why = (table, made.profile, found), made.why(name)
@@ -160,7 +157,11 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
     further = tuple(name for name in names if name not in ORDER) if "all" in asked else ()
     request = replace(request, names=names, one_seed=further)
     made = request.ledger()
-    print("\n".join(made.lines(request.jobs)))
+    print(
+        "\n".join(
+            made.lines(request.jobs) if names else ["a figure is drawn of what has run: nothing to run"]
+        )
+    )
     if made.absent and not made.rows:
         raise ValueError(f"nothing of this can run here: {next(iter(made.absent.values()))}")
     if plan:
@@ -169,7 +170,7 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
     failed = run_missing(request, made)
     if request.rows:  # the other rows are shown as they stand
         made = replace(request, rows=()).ledger()
-    for path in write_tables(names, made, failed, request.out, request.folder, request.results.parent):
+    for path in write_tables(names, made, request.out, request.folder, request.results.parent):
         print(f"look: {path}")
     lines = list(draw_figures(figures, request, PICTURES))
     for line in lines:
@@ -177,7 +178,7 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
     if "all" in asked:
         print(draw_claims(request))
     if failed:
-        raise RuntimeError("; ".join(f"run {key} failed: {each.why}" for key, each in failed.items()))
+        raise RuntimeError("; ".join(f"run {each.spec.key} failed: {each.why}" for each in failed))
     undrawn = [line for line in lines if line.startswith("not drawn")]
     if undrawn and "all" not in asked:  # asked for by name
         raise RuntimeError("; ".join(undrawn))

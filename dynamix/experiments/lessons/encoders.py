@@ -66,7 +66,7 @@ def recorded(
     kept = {}
     for encoder, (name, row_name) in rows.items():
         table = tables.table(name)
-        found = found_of(table, made, {})
+        found = found_of(table, made)
         row = next(each for each in table.rows if each.name == row_name)
         scores = [run["scores"] for run in found.get(row_name, ()) if isinstance(run, dict)]
         there = [world for world in WORLDS if scores and all(world in each for each in scores)]

@@ -33,7 +33,7 @@ def picture(
         note=said,
         foot=" ".join([basis(table, profile), *reasons(absent)]),
         ours=head[:1].upper() + head[1:],
-        others=[_titled(other) for other in others],
+        others=[_alone(other, column) if len(others) == 1 else _titled(other) for other in others],
     )
 
 
@@ -66,6 +66,12 @@ def _ours(each: Cell) -> str:
     text = each.number or ("failed" if each.status == "failed" else each.text)
     alone = not any(letter.isdigit() for letter in text)
     return "" if alone and text == each.paper else text  # one dash says that nobody has a number
+
+
+def _alone(other: Column, drawn: Column) -> str:
+    """The only column beside the one drawn; of the same data it needs no more than its metric's name."""
+    of, _, metric = other.title.rpartition(", ")
+    return metric if of and of == drawn.title.rpartition(", ")[0] else _titled(other)
 
 
 def _titled(column: Column) -> str:

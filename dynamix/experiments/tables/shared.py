@@ -1,12 +1,21 @@
 """What several tables share: the data of a row, the controls and the bound, rows made of printed cells."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 from dynamix.experiments.printed import Printed
 from dynamix.experiments.protocols import protocol
-from dynamix.experiments.tables.kinds import Column, Data, PaperTable, Reader, Result, Row, Setting, pair
+from dynamix.experiments.tables.kinds import (
+    Column,
+    Data,
+    PaperTable,
+    Reader,
+    Result,
+    Row,
+    Setting,
+    mean_of,
+    pair,
+)
 from dynamix.experiments.tables.roles import STANDS_FOR
 
 # The papers' names of datasets, as `data.DATASETS` knows them.
@@ -21,6 +30,8 @@ REAL = {
     "LUPerson-NL": "luperson_nl",
     "LUPerson": "luperson",
 }
+# Of tables that leave one out: every row has a dataset of its own.
+LEFT_OUT_MAP = "the dataset left out / the world left out, mAP"
 APART = "-"  # group of rows that are shown and not compared in their order
 # Ablations train on one labeled world and report on two never seen; campus is left for choosing.
 ABLATION = Data(
@@ -110,20 +121,21 @@ def unseen(dataset: str, world: str = "", key: str = "") -> tuple[Column, Column
     return pair((world,), (REAL[dataset],), dataset=key or dataset, title=f"{dataset} / {world},")
 
 
-def left_out_columns(left_out: Mapping[str, str]) -> tuple[Column, ...]:
-    """Dataset -> heading of its printed cells: the columns of `unseen`, empty where a run trained on it."""
+def left_out_columns() -> tuple[Column, Column]:
+    """Rank-1 and mAP on the dataset that a row leaves out, and on nothing else that it was scored on."""
 
-    def read(column: Column, names: tuple[str, ...]) -> Reader:
+    def read(metric: str) -> Reader:
         def of(row: Row, result: Result) -> float | None:
-            trained = {source.partition(":")[0] for source in result["sources"]}
-            return None if trained & set(names) else column.read(row, result)
+            sides = (row.data.worlds, row.data.real) if row.data else ()
+            found = (mean_of(metric, side.targets, ())(row, result) for side in sides if side)
+            return next((score for score in found if score is not None), None)
 
         return of
 
-    return tuple(
-        replace(column, read=read(column, (world_of(name), REAL[name])))
-        for name, key in left_out.items()
-        for column in unseen(name, key=key)
+    rank1 = LEFT_OUT_MAP.replace("mAP", "rank-1")
+    return (
+        Column(title=rank1, key="R1", read=read("rank1")),
+        Column(title=LEFT_OUT_MAP, key="mAP", read=read("mAP")),
     )
 
 
