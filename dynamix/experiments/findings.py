@@ -7,6 +7,7 @@ from pathlib import Path
 from dynamix.experiments import records, regimes, tables
 from dynamix.experiments.claims import CLAIMS
 from dynamix.experiments.ledger import Ledger, ledger
+from dynamix.experiments.paired import by_seed, differences
 from dynamix.experiments.report import agreement
 from dynamix.experiments.reproduce import found_of
 from dynamix.experiments.tables.kinds import Result
@@ -105,10 +106,13 @@ def findings(results: Path = Path("figures/results")) -> dict[str, str]:
     texts = {name: f"{means[name]:.1f}{_spread(each)}" for name, each in values.items()}
     gain, most = (means[name] - means["raw labels"] for name in ("Relabeling", "true identities"))
     texts["share of the most"] = f"{100 * gain / most:.0f} %"
+    lead, closed = (means[name] - means["merge .8"] for name in ("ReMix on both worlds", "merge .7"))
+    texts["share of ReMix's lead"] = f"{100 * closed / lead:.0f} %"
     texts |= (
         _elsewhere(made)
         | _printed()
         | _regimes(made)
+        | _mended(made)
         | _order(made)
         | _labels(ended)
         | _on_their_cameras(ended)
@@ -142,6 +146,10 @@ def _elsewhere(made: Ledger) -> dict[str, str]:
     return texts
 
 
+def _signed(points: Sequence[float]) -> str:
+    return f"{statistics.mean(points):+.1f}{_spread(points)}".replace("-", "−")
+
+
 def _spread(values: Sequence[float]) -> str:
     return f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else " (one seed)"
 
@@ -158,12 +166,17 @@ def _printed() -> dict[str, str]:
 def _regimes(made: Ledger) -> dict[str, str]:
     """What a step is worth in each regime, of those that have run."""
     found = regimes.effects(found_of(tables.table("regimes"), made))
-    return {
-        f"{each.regime}: {each.step}": f"{statistics.mean(each.points):+.1f}{_spread(each.points)}".replace(
-            "-", "−"
-        )
-        for each in found
-    }
+    return {f"{each.regime}: {each.step}": _signed(each.points) for each in found}
+
+
+def _mended(made: Ledger) -> dict[str, str]:
+    """What mending one kind of the tracker's mistakes is worth, seed by seed."""
+    found = {name: found_of(tables.table(name), made) for name in ("mistakes", "regimes")}
+    scores = {name: by_seed(tables.table(name), each) for name, each in found.items()}
+    raw, texts = scores["regimes"][DRAWN["another drawing, raw labels"]], {}
+    for kind, row in (("junk", "junk left out"), ("parts and joins", "people under one label each")):
+        texts[f"another drawing, {kind}"] = _signed(differences(scores["mistakes"][row], raw))
+    return texts
 
 
 def _order(made: Ledger) -> dict[str, str]:
