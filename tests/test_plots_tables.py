@@ -7,8 +7,9 @@ from matplotlib.text import Text
 
 from dynamix import plots
 from dynamix.plots import TableLine
+from dynamix.plots.axis import _tick_values, axis_of
 from dynamix.plots.style import WIDTH
-from dynamix.plots.tables import _scale, _std, _tick_values
+from dynamix.plots.tables import _std
 from tests import naive
 
 LINES = [
@@ -113,10 +114,10 @@ def test_the_spread_is_the_sample_s():
 
 
 def test_scales_hold_their_numbers_and_go_by_powers_where_these_span_them():
-    plain, powers = _scale(1.0, 2.0, [40.0, 60.0]), _scale(1.0, 2.0, [1.0, 1000.0])
-    for scale, values in ((plain, (40.0, 60.0)), (powers, (1.0, 1000.0)), (_scale(1.0, 2.0, [5.0]), (5.0,))):
+    plain, powers = axis_of(1.0, 2.0, [40.0, 60.0]), axis_of(1.0, 2.0, [1.0, 1000.0])
+    for scale, values in ((plain, (40.0, 60.0)), (powers, (1.0, 1000.0)), (axis_of(1.0, 2.0, [5.0]), (5.0,))):
         assert all(1.0 < scale(value) < 3.0 for value in values)
-    assert not plain.log and powers.log and not _scale(1.0, 2.0, [0.0, 1000.0]).log
+    assert not plain.log and powers.log and not axis_of(1.0, 2.0, [0.0, 1000.0]).log
     assert powers(10.0) - powers(1.0) == pytest.approx(powers(100.0) - powers(10.0))
     assert _tick_values(powers, 4) == [1.0, 10.0, 100.0, 1000.0]
 
@@ -143,7 +144,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_where_nobody_ran_there_is_no_scale():
+def test_where_nobody_ran_there_is_noaxis_of():
     written = texts(plots.paper_table([TableLine(name="a", trouble="not run")], title="T", metric="hours"))
     assert written.count("hours") == 2 and not any(text.replace(".", "").isdigit() for text in written)
 

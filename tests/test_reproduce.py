@@ -12,7 +12,7 @@ import torch
 from dynamix import config as settings
 from dynamix import data, encoders
 from dynamix.config import change, to_json
-from dynamix.experiments import everything, ledger, measured, records, reproduce, run, starts, tables
+from dynamix.experiments import everything, kept, ledger, measured, records, reproduce, run, starts, tables
 from dynamix.experiments.reproduce import Request
 from dynamix.experiments.spec import Spec
 from tests.layouts import large, luperson
@@ -126,7 +126,7 @@ def test_rows_of_different_starts_are_refused(request_of):
     one, two = (entry.spec for entry in request.ledger().missing[:2])
     for spec, weights in ((one, "a"), (two, "b")):
         started = replace(spec, config=change(spec.config, encoder__weights=weights))
-        ledger.keep(spec, result(started) | {"key": spec.key}, request.results)
+        kept.keep(spec, result(started) | {"key": spec.key}, request.results)
     with pytest.raises(ValueError, match=r"started from different pre-trained weights \(a, b\)"):
         request.ledger()
 
@@ -212,7 +212,7 @@ def test_how_images_are_read_is_no_part_of_a_run(request_of):
     assert list(made.entries) == list(plain.entries)
     assert {entry.spec.config.workers for entry in made.entries.values()} == {9}
     spec = made.missing[0].spec
-    ledger.keep(spec, result(spec), request_of().results)
+    kept.keep(spec, result(spec), request_of().results)
     assert len(request_of("table8").ledger().missing) == len(plain.missing) - 1
     with pytest.raises(ValueError, match="--set epochs=3: .*workers, memory_gb, on_bad_image"):
         request_of("table8", reading=("epochs=3",)).ledger()
@@ -223,7 +223,7 @@ def test_the_plan_says_how_long_and_runs_nothing(request_of, ran, capsys):
     reproduce.reproduce(request, plan=True)
     assert "known once the first run has ended" in capsys.readouterr().out and not ran
     first = request.ledger().missing[0].spec
-    ledger.keep(first, result(first, seconds=3600.0), request.results)
+    kept.keep(first, result(first, seconds=3600.0), request.results)
     reproduce.reproduce(replace(request, jobs=2), plan=True)
     out = capsys.readouterr().out
     missing = len(request.ledger().missing)
@@ -294,7 +294,7 @@ def scored(**changes):
 def test_what_a_result_says_wrongly_is_named(request_of, damage, says):
     request = request_of("table8")
     spec = request.ledger().missing[0].spec
-    ledger.keep(spec, result(spec), request.results)
+    kept.keep(spec, result(spec), request.results)
     assert len(request.ledger().missing) < len(request.ledger().entries)
     path = request.results / f"{spec.key}.json"
     held = json.loads(path.read_text())
@@ -321,7 +321,7 @@ def test_a_measurement_that_is_not_whole_is_named(tmp_path):
 def test_results_of_another_version_are_refused(request_of, monkeypatch):
     request = request_of("table8")
     for entry in request.ledger().missing:
-        ledger.keep(entry.spec, result(entry.spec), request.results)
+        kept.keep(entry.spec, result(entry.spec), request.results)
     assert not request.ledger().missing
     monkeypatch.setattr(settings, "PROFILE_VERSION", settings.PROFILE_VERSION + 1)
     with pytest.raises(ValueError, match="made with another version of the settings.*delete it"):
@@ -331,7 +331,7 @@ def test_results_of_another_version_are_refused(request_of, monkeypatch):
 def test_a_renamed_result_is_refused(request_of):
     request = request_of("table8")
     spec, other = (entry.spec for entry in request.ledger().missing[:2])
-    ledger.keep(spec, result(spec), request.results)
+    kept.keep(spec, result(spec), request.results)
     (request.results / f"{spec.key}.json").rename(request.results / f"{other.key}.json")
     with pytest.raises(ValueError, match=f"holds the result of {spec.key}"):
         request.ledger()
@@ -340,7 +340,7 @@ def test_a_renamed_result_is_refused(request_of):
 def test_a_result_without_an_asked_world_runs_again(request_of):
     request = request_of("table8")
     spec = request.ledger().missing[0].spec
-    ledger.keep(spec, result(replace(spec, score_on=("hall",))), request.results)
+    kept.keep(spec, result(replace(spec, score_on=("hall",))), request.results)
     assert spec.key in {entry.spec.key for entry in request.ledger().missing}
 
 
@@ -349,7 +349,7 @@ def test_every_kind_of_run_is_recognized_by_its_file(request_of, ran):
     request = replace(request_of(), names=tuple(tables.TABLES))
     made = request.ledger()
     for entry in made.entries.values():
-        ledger.keep(entry.spec, result(entry.spec), request.results)
+        kept.keep(entry.spec, result(entry.spec), request.results)
     assert not request.ledger().missing  # nothing refused, nothing lost
     kinds = {
         (e.spec.start, e.spec.labels, e.spec.sources, e.spec.config.method) for e in made.entries.values()
@@ -403,11 +403,11 @@ def test_rows_without_their_dataset_wait_and_the_others_do_not(request_of, ran, 
     assert "is not there" in made.why("table2b")["DynaMix to DukeMTMC-reID"]
     assert any("cuhk03_detected is not there" in line for line in made.lines())
     spec = made.missing[0].spec
-    ledger.keep(spec, result(spec) | {"trained_on": counts(spec)}, request.results)
+    kept.keep(spec, result(spec) | {"trained_on": counts(spec)}, request.results)
     assert len(request.ledger().missing) == len(made.missing) - 1
     small = counts(spec)
     small[0]["images"] -= 1
-    ledger.keep(spec, result(spec) | {"trained_on": small}, request.results)
+    kept.keep(spec, result(spec) | {"trained_on": small}, request.results)
     with pytest.raises(ValueError, match=f"trained on another msmt17_merged .*images {small[0]['images']},"):
         request.ledger()
 
@@ -448,7 +448,7 @@ def test_real_data_have_no_truth_and_start_from_given_weights(request_of, tmp_pa
     assert not replace(request, names=("remix.table2a",)).ledger().entries  # no start without a file
     with pytest.raises(ValueError, match="both hold weights of vit_base"):
         replace(request, weights=(file, file)).ledger()
-    ledger.keep(specs[0], result(specs[0]), request.results)  # and such a result is recognized
+    kept.keep(specs[0], result(specs[0]), request.results)  # and such a result is recognized
     assert len(request.ledger().missing) == len(specs) - 1
 
 
@@ -471,7 +471,7 @@ def test_a_run_again_gives_the_same_digits(small_config, tmp_path, monkeypatch):
     row = tables.row(tables.table("table8"), "random, no queue")
     spec = ledger.spec_of(tables.table("table8"), row, "tiny", 0)
     spec = replace(spec, config=config, start="scratch", score_on=("hall",))
-    kept = [ledger.keep(spec, run.run(spec, tmp_path / name), tmp_path / name) for name in ("a", "b")]
+    kept = [kept.keep(spec, run.run(spec, tmp_path / name), tmp_path / name) for name in ("a", "b")]
     for name in ("scores", "quality_after", "epochs", "report", "config"):
         assert kept[0][name] == kept[1][name]
     assert records.read(tmp_path / "a" / f"{spec.key}.json") == kept[0]

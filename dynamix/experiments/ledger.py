@@ -4,7 +4,6 @@ A run is counted once, however many rows of however many tables show it.
 """
 
 import itertools
-import json
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dynamix import checkpoint, encoders
-from dynamix.config import READING, Config, Encoder, change, from_json, override, profile
-from dynamix.experiments import records, starts, tables
+from dynamix.config import READING, Encoder, change, override, profile
+from dynamix.experiments import kept, starts, tables
 from dynamix.experiments.presence import Present
 from dynamix.experiments.run import at_once, images_of
 from dynamix.experiments.spec import Spec
@@ -21,7 +20,6 @@ from dynamix.experiments.tables import changes_of
 from dynamix.experiments.tables.kinds import PaperTable, Result, Row, Setting
 
 RESULTS = Path("figures/results/runs")
-FAILURE = "failure.txt"  # in a run's folder, until it succeeds
 SEEN = ("plaza", "campus", "hall", "station")  # worlds with query and gallery; every run is scored on all
 
 
@@ -145,13 +143,13 @@ def ledger(
                 if seed >= wanted and not (results / f"{spec.key}.json").exists():
                     break
                 _enter(made, table, row, spec, seed < wanted)
-    _check_files(results, profile_name)
+    kept.check_files(results, profile_name)
     for key, entry in made.entries.items():
-        entry.result = _found(entry.spec, results)
+        entry.result = kept.found(entry.spec, results)
         if entry.result is not None and present:
             present.check(results / f"{key}.json", entry.result, entry.spec)
         entry.begun = (runs / key / checkpoint.NAME).exists()
-        entry.why = _failure(runs / key)
+        entry.why = kept.failure(runs / key)
     _check_starts(made)
     return made
 
@@ -257,82 +255,6 @@ def setting_of(table: PaperTable, row: Row, profile_name: str) -> Setting | None
     """What a row trains on and tests on in a profile."""
     data = row.data or table.data
     return data.real if profile_name == "paper" else data.worlds
-
-
-def keep(spec: Spec, result: Result, results: Path) -> Result:
-    """Write the small form of a result into `results`, and return it."""
-    small = compact(result)
-    records.replace_file(results / f"{spec.key}.json", json.dumps(small, separators=(",", ":")) + "\n")
-    return small
-
-
-def compact(result: Result) -> Result:
-    """A result without what no table shows: curves rounded, no detail of every epoch."""
-    kept = {name: value for name, value in result.items() if name not in ("epochs", "name")}
-    return kept | {"epochs": [_point(line) for line in result["epochs"]]}
-
-
-def _point(line: Mapping[str, Any]) -> dict[str, Any]:
-    point: dict[str, Any] = {"epoch": line["epoch"], "loss": round(line["terms"]["total"], 4)}
-    if "quality_after" in line:
-        point["f1"] = round(line["quality_after"]["f1"], 4)
-    if "scores" in line:
-        point["mAP"] = {world: round(scores["mAP"], 4) for world, scores in line["scores"].items()}
-    return point
-
-
-def failed(home: Path, why: str) -> None:
-    """Remember in a run's folder that it failed; "" forgets it."""
-    path = home / FAILURE
-    if why:
-        records.replace_file(path, f"{why}\n")
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _failure(home: Path) -> str:
-    path = home / FAILURE
-    return path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
-
-
-def _found(spec: Spec, results: Path) -> Result | None:
-    path = results / f"{spec.key}.json"
-    if not path.exists():
-        return None
-    result = records.read(path)
-    return result if set(spec.score_on) <= set(result["scores"]) else None
-
-
-def _check_files(results: Path, profile_name: str) -> None:
-    """Refuse results that these settings did not make: shown beside others they would mislead."""
-    for path in sorted(results.glob(f"{profile_name}-*.json")) if results.is_dir() else ():
-        result = records.checked(path)
-        if result["key"] != path.stem:
-            raise ValueError(f"{path} holds the result of {result['key']}: rename it, or delete it")
-        try:
-            config = from_json(json.dumps(result["config"]))
-            key = _spec_in(result, config).key
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path} is no result of a run ({error}): delete it, and reproduce runs it again"
-            ) from error
-        if key != path.stem:
-            raise ValueError(
-                f"{path} was made with another version of the settings (these make {key}): "
-                "delete it, and reproduce runs it again"
-            )
-
-
-def _spec_in(result: Result, config: Config) -> Spec:
-    """The run that a result says it is of; folder and weights as far as its key tells."""
-    if result["start"] == "pretrained" and "-moco" in result["key"]:
-        config = change(config, encoder__weights="")
-    real = "-w" not in result["key"].removeprefix(config.profile)
-    return Spec(
-        name="", config=config, labels=result["labels"], sources=tuple(result["sources"]),
-        single=tuple(result["single"]), start=result["start"], folder=Path() if real else None,
-        weights=Path() if "-moco" not in result["key"] else None,
-    )  # fmt: skip
 
 
 def _check_rows(asked: Sequence[PaperTable], rows: Sequence[str]) -> None:

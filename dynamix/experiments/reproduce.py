@@ -12,9 +12,8 @@ from pathlib import Path
 
 from dynamix import checkpoint, plots
 from dynamix.config import profile
-from dynamix.experiments import ledger as ledgers
-from dynamix.experiments import measured, starts, tables
-from dynamix.experiments.ledger import RESULTS, Entry, Ledger, keep, ledger
+from dynamix.experiments import kept, measured, starts, tables
+from dynamix.experiments.ledger import RESULTS, Entry, Ledger, ledger
 from dynamix.experiments.report import Failure, Found, Measured, picture, text
 from dynamix.experiments.run import run_all
 from dynamix.experiments.tables.kinds import PaperTable, Result
@@ -99,11 +98,11 @@ def run_missing(request: Request, made: Ledger) -> list[Entry]:
     for number, (spec, result) in enumerate(ended, 1):
         entry, failed = made.entries[spec.key], isinstance(result, BaseException)
         entry.why = f"{type(result).__name__}: {result}" if failed else ""
-        ledgers.failed(request.runs / spec.key, entry.why)
+        kept.failed(request.runs / spec.key, entry.why)
         if isinstance(result, BaseException):
             print(f"failed: {spec.name}: {result}", flush=True)
             continue
-        entry.result = keep(spec, result, request.results)
+        entry.result = kept.keep(spec, result, request.results)
         hours = (time.perf_counter() - began) / number * (len(missing) - number) / 3600
         print(f"{number} of {len(missing)}: {spec.name}, {hours:.1f} hours left", flush=True)
     return [entry for entry in made.missing if entry.why]

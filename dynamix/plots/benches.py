@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dynamix.plots.axis import Axis
 from dynamix.plots.marks import legend, legend_height
 from dynamix.plots.style import (
     BODY,
@@ -73,20 +74,6 @@ def _read(path: Path, name: str, device: str) -> Bench:
     return Bench(name, device, kept["rows"], kept.get("provenance", {}))
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """A logarithmic axis in the inches of a page."""
-
-    left: float
-    width: float
-    low: float
-    high: float
-
-    def __call__(self, value: float | int) -> float:
-        share = math.log(value / self.low) / math.log(self.high / self.low)
-        return self.left + self.width * min(max(share, 0.0), 1.0)
-
-
 @styled
 def bench_results(benches: Sequence[Bench], *, title: str, note: str = "") -> Figure:
     """Ours in times of the baseline of the same run, and how far the machine's floor lies, one axis for all.
@@ -105,7 +92,7 @@ def bench_results(benches: Sequence[Bench], *, title: str, note: str = "") -> Fi
     head = legend_height(items) + 0.2
     done = page(head + body + 0.2 * len(missing) + 0.1, title, note)
     legend(done.axes, done.top, items)
-    axis = _Axis(MARGIN + NAMES, WIDTH - 2 * MARGIN - NAMES - FIGURES, *_span(ran))
+    axis = Axis(MARGIN + NAMES, WIDTH - 2 * MARGIN - NAMES - FIGURES, *_span(ran), log=True)
     y = done.top + head
     _ticks(done.axes, axis, y, y + body)
     for bench in ran:
@@ -145,7 +132,7 @@ def _span(benches: Sequence[Bench]) -> tuple[float, float]:
     return min(min(places) / 1.5, 0.7), max(max(places) * 2.5, 4.0)
 
 
-def _ticks(axes: Axes, axis: _Axis, top: float, bottom: float) -> None:
+def _ticks(axes: Axes, axis: Axis, top: float, bottom: float) -> None:
     marks = (1, 2, 5) if axis.high / axis.low < 300 else (1,)
     powers = range(math.floor(math.log10(axis.low)), math.ceil(math.log10(axis.high)) + 1)
     for value in (mark * 10.0**power for power in powers for mark in marks):
@@ -157,7 +144,7 @@ def _ticks(axes: Axes, axis: _Axis, top: float, bottom: float) -> None:
         write(axes, x, top - 0.04, f"{value:g} x", SMALL, MUTED, ha="center", va="baseline")
 
 
-def _row(axes: Axes, row: Mapping[str, Any], axis: _Axis, y: float) -> None:
+def _row(axes: Axes, row: Mapping[str, Any], axis: Axis, y: float) -> None:
     write(axes, MARGIN + 0.12, y + 0.042, _shorten(str(row["what"]), NAMES - 0.3), SMALL, INK, va="baseline")
     places = {name: axis(value) for name, value in _places(row).items()}
     if places:

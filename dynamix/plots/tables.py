@@ -7,10 +7,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
+from dynamix.plots.axis import Axis, axis_of, ticks
 from dynamix.plots.marks import legend, legend_height
-from dynamix.plots.scale import amount
 from dynamix.plots.style import (
     BODY,
     CARD,
@@ -42,7 +41,6 @@ KINDS: dict[str, tuple[str, str, bool, str]] = {
 TAGS = {"control": "control", "bound": "upper bound", "ours": "not in the paper"}
 LINE_HEIGHT, PAD, HEAD, GAP = 0.165, 0.115, 0.56, 0.22  # inches
 NAMES, NUMBER, OTHER = 2.25, 1.08, 1.12  # widths: row names, our number, a column of text
-LOG_BEYOND = 50  # times the smallest number
 NONE = "–"  # the paper has no such row
 BESIDE = 1  # further metrics that fit beside the axes; more of them stand below
 
@@ -64,29 +62,12 @@ class TableLine:
 
 
 @dataclass(frozen=True)
-class _Scale:
-    """An axis in the inches of a page; logarithmic where the numbers span orders of magnitude."""
-
-    left: float
-    width: float
-    low: float
-    high: float
-    log: bool = False
-
-    def __call__(self, value: float | int) -> float:
-        low, high, at = self.low, self.high, float(value)
-        if self.log:
-            low, high, at = math.log(low), math.log(high), math.log(value)
-        return self.left + self.width * (at - low) / (high - low)
-
-
-@dataclass(frozen=True)
 class _Frame:
     """Where the columns of the picture stand, in inches."""
 
-    paper: _Scale | None  # None: the paper has none of these rows
+    paper: Axis | None  # None: the paper has none of these rows
     paper_end: float  # right edge of the paper's numbers
-    ours: _Scale
+    ours: Axis
     ours_end: float
     others: tuple[float, ...]  # right edges of the text columns
 
@@ -126,9 +107,9 @@ def paper_table(
     tops = [top + HEAD + sum(heights[:i]) for i in range(len(lines) + 1)]
     _stripes(done.axes, tops)
     if frame.paper is not None and any(line.paper is not None for line in lines):
-        _ticks(done.axes, frame.paper, tops[0], tops[-1])
+        ticks(done.axes, frame.paper, tops[0], tops[-1])
     if any(line.values for line in lines):
-        _ticks(done.axes, frame.ours, tops[0], tops[-1])
+        ticks(done.axes, frame.ours, tops[0], tops[-1])
     _shape(done.axes, lines, tops, frame)
     for i, (line, name) in enumerate(zip(lines, names, strict=True)):
         ground = CARD if i % 2 == 0 else PAPER
@@ -189,9 +170,9 @@ def _frame(lines: Sequence[TableLine], texts: int) -> _Frame:
     if _in_a_paper(lines):
         number = max(text_width(line.paper_text, SMALL) for line in lines) + 0.1
         left = 0.4 * (room - number - 0.3)
-        paper = _scale(start, left, [line.paper for line in lines if line.paper is not None])
+        paper = axis_of(start, left, [line.paper for line in lines if line.paper is not None])
         paper_end, room = start + left + number, room - left - number - 0.3
-    ours = _scale(paper_end + (0.0 if paper is None else 0.3), room, scored)
+    ours = axis_of(paper_end + (0.0 if paper is None else 0.3), room, scored)
     ours_end = ours.left + room + NUMBER
     return _Frame(paper, paper_end, ours, ours_end, tuple(
         ours_end + OTHER * (k + 1) for k in range(texts)
@@ -213,15 +194,6 @@ def _std(line: TableLine) -> float:
     """Sample standard deviation; 0 for one value."""
     n, mean = len(line.values), _mean(line)
     return math.sqrt(math.fsum((v - mean) ** 2 for v in line.values) / (n - 1)) if n > 1 else 0.0
-
-
-def _scale(left: float, width: float, values: Sequence[float | int]) -> _Scale:
-    low, high = (float(min(values)), float(max(values))) if values else (0.0, 1.0)
-    if low > 0 and high > LOG_BEYOND * low:
-        edge = (high / low) ** 0.08
-        return _Scale(left, width, low / edge, high * edge, log=True)
-    edge = 0.08 * (high - low) or max(abs(high) * 0.05, 0.5)
-    return _Scale(left, width, low - edge, high + edge)
 
 
 def _heads(axes: Axes, frame: _Frame, top: float, metric: str, ours: str, others: Sequence[str]) -> None:
@@ -265,28 +237,6 @@ def _stripes(axes: Axes, tops: Sequence[float]) -> None:
         if i % 2 == 0:
             axes.fill_between([MARGIN - 0.1, WIDTH - MARGIN + 0.1], top, bottom, color=CARD, zorder=0.2)
     axes.plot([MARGIN - 0.1, WIDTH - MARGIN + 0.1], [tops[0]] * 2, color=LINE, linewidth=0.9, zorder=0.3)
-
-
-def _ticks(axes: Axes, scale: _Scale, top: float, bottom: float) -> None:
-    count = max(2, int(scale.width / 0.42))
-    for value in _tick_values(scale, count):
-        x = scale(value)
-        axes.plot([x, x], [top, bottom], color=LINE, linewidth=0.7, zorder=0.6)
-        write(axes, x, top - 0.05, _tick(value), 7.0, MUTED, ha="center", va="baseline")
-
-
-def _tick_values(scale: _Scale, count: int) -> list[float]:
-    if scale.log:
-        powers = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high)) + 1)
-        places = [10.0**power for power in powers][:: max(1, len(powers) // count)]
-    else:
-        locator = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10])
-        places = [float(value) for value in locator.tick_values(scale.low, scale.high)]
-    return [value for value in places if scale.low <= value <= scale.high]
-
-
-def _tick(value: float) -> str:
-    return amount(value) if value >= 10_000 else f"{value:g}"
 
 
 def _shape(axes: Axes, lines: Sequence[TableLine], tops: Sequence[float], frame: _Frame) -> None:
@@ -364,7 +314,7 @@ def _our_side(axes: Axes, line: TableLine, frame: _Frame, middle: float, ground:
         write(axes, end, middle + 0.042 + up, text, 7.0, color, ha="right", va="baseline")
 
 
-def _marks(axes: Axes, line: TableLine, scale: _Scale, middle: float) -> None:
+def _marks(axes: Axes, line: TableLine, scale: Axis, middle: float) -> None:
     """Mean with its standard deviation, the seeds as dots below it."""
     shape, color, filled, _ = KINDS[line.kind]
     mean, std = _mean(line), _std(line)
