@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.image import AxesImage
 from matplotlib.patches import StepPatch
 from matplotlib.text import Text
+from matplotlib.textpath import TextPath
 from PIL import Image
 
 from dynamix import plots
@@ -314,6 +316,14 @@ def test_wrong_shapes_are_named(call, named):
 
 def test_letters_go_on_after_z():
     assert [letter(i) for i in (0, 25, 26, 51, 52, 701, 702)] == ["A", "Z", "AA", "AZ", "BA", "ZZ", "AAA"]
+
+
+@pytest.mark.parametrize("weight", ["normal", "bold"])
+@pytest.mark.parametrize("text", ["Kendall's tau 0.20 ± 1.2", "“+ RM” → Σ(x_i)² – 95 %", "jfQ&@@gW", "é¹τ−"])
+def test_the_width_of_a_text_is_that_of_its_outlines(text, weight):
+    font = FontProperties(family="DejaVu Sans", weight=weight)
+    outlines = TextPath((0, 0), text, size=8.5, prop=font).get_extents()
+    assert text_width(text, 8.5, weight) == pytest.approx(outlines.x1 / 72, abs=1e-9)
 
 
 def test_titles_are_balanced_and_never_too_wide():

@@ -1,5 +1,6 @@
 """The numbers that `conclusions` quotes in "What reproduces, what does not"."""
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,11 @@ RELABELED = {
 }
 STAGED = {
     f"{name} {value}": f"tau_{name}={value} video"
-    for name, values in (("remove", (".3", ".4", ".5")), ("merge", (".7", ".8", ".9")))
+    for name, values in (
+        ("rel", (".5", ".6", ".7")),
+        ("remove", (".3", ".4", ".5")),
+        ("merge", (".7", ".8", ".9")),
+    )
     for value in values
 }
 DRAWN = {  # another drawing of people and cameras
@@ -52,6 +57,7 @@ MENDED = {  # on the other drawing; its row of raw labels stands above
     )
 }  # fmt: skip
 BATCHES = {f"a batch of {name}": name for n in (32, 128, 256) for name in (f"{n}", f"{n}, same images seen")}
+ADDED = ("w/o single-camera data", "+ in L_aug", "+ in L_ins", "+ in L_cen only as centroids", "+ in L_cen")
 QUOTED: Mapping[str, Mapping[str, str]] = {
     "table3": LADDER,
     "table4": RELABELED,
@@ -63,6 +69,7 @@ QUOTED: Mapping[str, Mapping[str, str]] = {
     "table12": BATCHES,
     "regimes": DRAWN,
     "mistakes": MENDED,
+    "remix.table5": {f"ReMix Table 5, {row}": row for row in ADDED},
     "remix.table4": {"ReMix on both worlds": "both", "ReMix, true identities": "true identities"},
 }
 # Further ones, under a column of their own: name -> table, row, column.
@@ -113,7 +120,8 @@ def findings(results: Path = Path("figures/results")) -> dict[str, str]:
         | _printed()
         | _regimes(made)
         | _mended(made)
-        | _order(made)
+        | _added(made)
+        | _orders(made)
         | _labels(ended)
         | _on_their_cameras(ended)
     )
@@ -179,14 +187,24 @@ def _mended(made: Ledger) -> dict[str, str]:
     return texts
 
 
-def _order(made: Ledger) -> dict[str, str]:
-    """How far the order of Table 8's rules agrees with the paper's."""
-    table = tables.table("table8")
-    found = agreement.agreement(table, "mini", found_of(table, made))
-    if found is None or found.tau is None or found.p is None:
-        return {}
-    texts = [f"{value:.{digits}f}".removeprefix("0") for value, digits in ((found.tau, 1), (found.p, 2))]
-    return {"order of Table 8": f"(Kendall's tau {texts[0]}, p = {texts[1]})"}
+def _added(made: Ledger) -> dict[str, str]:
+    """What the videos add in each loss of ReMix's Table 5, over the row before, seed by seed."""
+    table = tables.table("remix.table5")
+    scores = by_seed(table, found_of(table, made))
+    pairs = itertools.pairwise(ADDED)
+    return {f"ReMix Table 5, step {b}": _signed(differences(scores[b], scores[a])) for a, b in pairs}
+
+
+def _orders(made: Ledger) -> dict[str, str]:
+    """How far the order of Table 8's rules, and of Table 7's alphas, agrees with the paper's."""
+    texts = {}
+    for number in ("7", "8"):
+        table = tables.table(f"table{number}")
+        found = agreement.agreement(table, "mini", found_of(table, made))
+        if found is not None and found.tau is not None and found.p is not None:
+            tau, p = (f"{value:.2g}".replace("0.", ".") for value in (found.tau, found.p))
+            texts[f"order of Table {number}"] = f"(Kendall's tau {tau}, p = {p})"
+    return texts
 
 
 def _labels(ended: Mapping[str, Sequence[Result]]) -> dict[str, str]:
