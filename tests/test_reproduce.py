@@ -471,10 +471,10 @@ def test_a_run_again_gives_the_same_digits(small_config, tmp_path, monkeypatch):
     row = tables.row(tables.table("table8"), "random, no queue")
     spec = ledger.spec_of(tables.table("table8"), row, "tiny", 0)
     spec = replace(spec, config=config, start="scratch", score_on=("hall",))
-    kept = [kept.keep(spec, run.run(spec, tmp_path / name), tmp_path / name) for name in ("a", "b")]
+    twice = [kept.keep(spec, run.run(spec, tmp_path / name), tmp_path / name) for name in ("a", "b")]
     for name in ("scores", "quality_after", "epochs", "report", "config"):
-        assert kept[0][name] == kept[1][name]
-    assert records.read(tmp_path / "a" / f"{spec.key}.json") == kept[0]
+        assert twice[0][name] == twice[1][name]
+    assert records.read(tmp_path / "a" / f"{spec.key}.json") == twice[0]
 
 
 def test_one_page_shows_everything_that_is_there(request_of, ran, tmp_path, monkeypatch):
@@ -512,6 +512,6 @@ def test_figures_without_their_run_are_kept_or_said_to_be_missing(request_of, tm
     lines = list(reproduce.draw_figures(("figure3", "figure4"), request, tmp_path))
     assert [line.split(":")[0] for line in lines] == ["not drawn", "not drawn"]
     (tmp_path / "figure3.png").write_bytes(b"here")
-    kept = next(reproduce.draw_figures(("figure3",), request, tmp_path))
-    assert kept.startswith("kept: ") and "dynamix reproduce table3" in kept
+    line = next(reproduce.draw_figures(("figure3",), request, tmp_path))
+    assert line.startswith("kept: ") and "dynamix reproduce table3" in line
     assert (tmp_path / "figure3.png").read_bytes() == b"here"
