@@ -121,6 +121,7 @@ def findings(results: Path = Path("figures/results")) -> dict[str, str]:
         | _regimes(made)
         | _mended(made)
         | _added(made)
+        | _filtered(made)
         | _orders(made)
         | _labels(ended)
         | _on_their_cameras(ended)
@@ -193,6 +194,16 @@ def _added(made: Ledger) -> dict[str, str]:
     scores = by_seed(table, found_of(table, made))
     pairs = itertools.pairwise(ADDED)
     return {f"ReMix Table 5, step {b}": _signed(differences(scores[b], scores[a])) for a, b in pairs}
+
+
+def _filtered(made: Ledger) -> dict[str, str]:
+    """Images that the last epoch's filter left out, over thresholds and seeds, in either scope."""
+    found, texts = found_of(tables.table("table10"), made), {}
+    for scope in ("global", "video"):
+        rows = (found.get(f"tau_remove={value} {scope}", []) for value in (".3", ".4", ".5"))
+        counts = [each["report"]["removed"] for row in rows for each in row if isinstance(each, dict)]
+        texts[f"filtered, {scope}"] = f"{min(counts)} to {max(counts)}"
+    return texts
 
 
 def _orders(made: Ledger) -> dict[str, str]:
