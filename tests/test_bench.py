@@ -344,6 +344,8 @@ class TestPictures:
     def test_marks_stand_where_their_ratios_say(self):
         axis = Axis(1.0, 4.0, 1.0, 16.0, log=True)
         assert [axis(x) for x in (1, 4, 16)] == pytest.approx([1, 3, 5])
+        low, high = benches._span([benches.Bench("a", "cpu", ROWS)])
+        assert all(low < place < high for row in ROWS for place in benches._places(row).values())
         assert benches._places(ROWS[0]) == {"baseline": 1.0, "ours": 2.9, "floor": pytest.approx(4.06)}
         assert benches._places(ROWS[1]) == {}
 

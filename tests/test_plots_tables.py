@@ -144,7 +144,7 @@ def test_saving_twice_gives_the_same_bytes(tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_where_nobody_ran_there_is_noaxis_of():
+def test_where_nobody_ran_there_is_no_scale():
     written = texts(plots.paper_table([TableLine(name="a", trouble="not run")], title="T", metric="hours"))
     assert written.count("hours") == 2 and not any(text.replace(".", "").isdigit() for text in written)
 

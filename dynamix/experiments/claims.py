@@ -12,7 +12,7 @@ from dynamix.experiments.paired import REFERENCE, by_seed, differences, noise
 from dynamix.experiments.report import Found
 from dynamix.experiments.reproduce import found_of
 from dynamix.experiments.tables.kinds import Column
-from dynamix.experiments.tables.shared import LEFT_OUT_MAP
+from dynamix.experiments.tables.shared import LEFT_OUT_COLUMN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
             table="table2b",
             row=f"DynaMix to {dataset}",
             without=f"ReMix to {dataset}",
-            column=LEFT_OUT_MAP,
+            column=LEFT_OUT_COLUMN,
         )
         for dataset, world in (("CUHK03-NP", "hall"), ("Market-1501", "plaza"), ("DukeMTMC-reID", "campus"))
     ),

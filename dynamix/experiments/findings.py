@@ -12,7 +12,7 @@ from dynamix.experiments.paired import by_seed, differences
 from dynamix.experiments.report import agreement
 from dynamix.experiments.reproduce import found_of
 from dynamix.experiments.tables.kinds import Result
-from dynamix.experiments.tables.shared import LEFT_OUT_MAP
+from dynamix.experiments.tables.shared import LEFT_OUT_COLUMN
 
 # As the README speaks of them -> row of a table.
 LADDER = {
@@ -81,7 +81,7 @@ ELSEWHERE: Mapping[str, tuple[str, str, str]] = (
         for row in ("neither", "pre-training", "joint training", "both")
     }
     | {
-        f"{method}, tested on {world}": ("table2b", f"{method} to {dataset}", LEFT_OUT_MAP)
+        f"{method}, tested on {world}": ("table2b", f"{method} to {dataset}", LEFT_OUT_COLUMN)
         for method in ("ReMix", "DynaMix")
         for dataset, world in LEFT_OUT.items()
     }
@@ -198,10 +198,10 @@ def _added(made: Ledger) -> dict[str, str]:
 
 def _filtered(made: Ledger) -> dict[str, str]:
     """Images that the last epoch's filter left out, over thresholds and seeds, in either scope."""
-    found, texts = found_of(tables.table("table10"), made), {}
+    texts = {}
     for scope in ("global", "video"):
-        rows = (found.get(f"tau_remove={value} {scope}", []) for value in (".3", ".4", ".5"))
-        counts = [each["report"]["removed"] for row in rows for each in row if isinstance(each, dict)]
+        rows = (_ended("table10", f"tau_remove={value} {scope}", made) for value in (".3", ".4", ".5"))
+        counts = [each["report"]["removed"] for row in rows for each in row]
         texts[f"filtered, {scope}"] = f"{min(counts)} to {max(counts)}"
     return texts
 

@@ -96,8 +96,8 @@ def run_missing(request: Request, made: Ledger) -> list[Entry]:
     began = time.perf_counter()
     ended = run_all(missing, request.runs, jobs=request.jobs, in_order=True) if missing else iter(())
     for number, (spec, result) in enumerate(ended, 1):
-        entry, failed = made.entries[spec.key], isinstance(result, BaseException)
-        entry.why = f"{type(result).__name__}: {result}" if failed else ""
+        entry = made.entries[spec.key]
+        entry.why = f"{type(result).__name__}: {result}" if isinstance(result, BaseException) else ""
         kept.failed(request.runs / spec.key, entry.why)
         if isinstance(result, BaseException):
             print(f"failed: {spec.name}: {result}", flush=True)
@@ -156,11 +156,8 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
     further = tuple(name for name in names if name not in ORDER) if "all" in asked else ()
     request = replace(request, names=names, one_seed=further)
     made = request.ledger()
-    print(
-        "\n".join(
-            made.lines(request.jobs) if names else ["a figure is drawn of what has run: nothing to run"]
-        )
-    )
+    lines = made.lines(request.jobs) if names else ["a figure is drawn of what has run: nothing to run"]
+    print("\n".join(lines))
     if made.absent and not made.rows:
         raise ValueError(f"nothing of this can run here: {next(iter(made.absent.values()))}")
     if plan:
@@ -171,14 +168,14 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
         made = replace(request, rows=()).ledger()
     for path in write_tables(names, made, request.out, request.folder, request.results.parent):
         print(f"look: {path}")
-    lines = list(draw_figures(figures, request, PICTURES))
-    for line in lines:
+    drawn = list(draw_figures(figures, request, PICTURES))
+    for line in drawn:
         print(line)
     if "all" in asked:
         print(draw_claims(request))
     if failed:
         raise RuntimeError("; ".join(f"run {each.spec.key} failed: {each.why}" for each in failed))
-    undrawn = [line for line in lines if line.startswith("not drawn")]
+    undrawn = [line for line in drawn if line.startswith("not drawn")]
     if undrawn and "all" not in asked:  # asked for by name
         raise RuntimeError("; ".join(undrawn))
 

@@ -9,7 +9,7 @@ from dynamix.experiments.tables.kinds import Column, PaperTable, Row
 from dynamix.experiments.tables.shared import (
     ABLATION,
     APART,
-    LEFT_OUT_MAP,
+    LEFT_OUT_COLUMN,
     about,
     cells,
     counted,
@@ -121,7 +121,7 @@ def table2b() -> PaperTable:
             )
         ),
         data=leave_out("Market-1501", "luperson_nl"),
-        ranked_by=LEFT_OUT_MAP,
+        ranked_by=LEFT_OUT_COLUMN,
         notes=(OTHERS, ONE_EACH),
     )
 

@@ -31,7 +31,7 @@ REAL = {
     "LUPerson": "luperson",
 }
 # Of tables that leave one out: every row has a dataset of its own.
-LEFT_OUT_MAP = "the dataset left out / the world left out, mAP"
+LEFT_OUT_COLUMN = "the dataset left out / the world left out, mAP"
 APART = "-"  # group of rows that are shown and not compared in their order
 # Ablations train on one labeled world and report on two never seen; campus is left for choosing.
 ABLATION = Data(
@@ -132,10 +132,10 @@ def left_out_columns() -> tuple[Column, Column]:
 
         return of
 
-    rank1 = LEFT_OUT_MAP.replace("mAP", "rank-1")
+    rank1 = LEFT_OUT_COLUMN.replace("mAP", "rank-1")
     return (
         Column(title=rank1, key="R1", read=read("rank1")),
-        Column(title=LEFT_OUT_MAP, key="mAP", read=read("mAP")),
+        Column(title=LEFT_OUT_COLUMN, key="mAP", read=read("mAP")),
     )
 
 
