@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dynamix.centroids import CentroidsMemory, MultiCentroids
 from dynamix.config import Config
+from dynamix.forks import pieces
 from dynamix.similarity import unit
 
 Mode = Literal["median", "mean", "hard", "soft", "random"]
@@ -241,13 +242,11 @@ class _Plan:
         """Plan every batch, in a thread; an error is kept for whoever waits."""
         try:
             with torch.no_grad(), nullcontext() if centers is None else centers.stream():
-                for rows, picked in planned:
+                for rows, picked in pieces(planned, lambda: self.stopped):
                     with self.changed:
                         self.batches.append(rows)
                         self.picks.append(picked)
                         self.changed.notify_all()
-                    if self.stopped:
-                        return
         except BaseException as error:
             with self.changed:
                 self.error = error

@@ -349,7 +349,8 @@ class _Workers:
         self.busy, self._feed.tasks = True, tasks
         try:
             with warnings.catch_warnings():
-                # Workers have no thread pool of their own: forking beside torch's threads is safe here.
+                # Workers have no thread pool of their own: forking beside torch's threads is safe here, and
+                # `dynamix.forks` has a thread that plans batches rest meanwhile.
                 warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
                 iterator = iter(self._loader)
             yield from iterator
