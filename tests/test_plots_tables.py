@@ -108,6 +108,18 @@ def test_rows_that_no_paper_has_need_no_column_of_the_paper(count):
     assert words.count("50.0 ± 1.1 (3)") == 2 * count and inside(bare) and overlapping(bare) == []
 
 
+def test_a_long_heading_loses_no_word():
+    heads = [
+        "DukeMTMC-reID / campus, rank-1",
+        "DukeMTMC-reID / campus, mAP",
+        "rank-1",
+        "the first of many words",
+    ]
+    drawn = plots.paper_table(with_others(LINES, 4), title="T", metric="mAP", others=heads)
+    assert {"DukeMTMC-reID", "/ campus, rank-1", "/ campus, mAP", "rank-1"} <= set(texts(drawn))
+    assert inside(drawn) and overlapping(drawn) == []
+
+
 def test_the_spread_is_the_sample_s():
     assert _std(LINES[0]) == pytest.approx(naive.sample_std([40.0, 42.0, 41.5]), abs=1e-9)
     assert _std(LINES[1]) == 0.0

@@ -222,7 +222,8 @@ def _metric_of(metric: str) -> tuple[str, str]:
 
 
 def _stacked_head(axes: Axes, x: float, top: float, text: str, both: bool) -> None:
-    parts = [_fit(part, OTHER - 0.08) for part in wrap(text, SMALL, "bold", OTHER - 0.12)[:2]]
+    first, *rest = wrap(text, SMALL, "bold", OTHER - 0.12)
+    parts = [_fit(part, OTHER - 0.07) for part in (first, " ".join(rest)) if part]
     for i, part in enumerate(reversed(parts)):
         write(axes, x, top + 0.15 - 0.14 * i, part, SMALL, INK, weight="bold", ha="right", va="baseline")
     last = "/ ours" if both else "ours"
