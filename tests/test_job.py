@@ -205,6 +205,10 @@ class TestPlan:
             min(c, 2) for c in counts
         )
         assert plan.refreshed(mixed_table, change(small_config, batch__ids_single=0)) == multi
+        every = change(small_config, ecm__K=2, ecm__naive=True)
+        assert plan.refreshed(mixed_table, every) == len(mixed_table)
+        remix = change(small_config, method="remix", ecm__K=2)
+        assert plan.refreshed(mixed_table, remix) == multi + small_config.batch.size * small_config.iterations
 
     def test_a_table_that_cannot_be_trained_on(self, job):
         with pytest.raises(ValueError, match="batch.ids_multi"):

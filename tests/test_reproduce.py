@@ -12,7 +12,18 @@ import torch
 from dynamix import config as settings
 from dynamix import data, encoders
 from dynamix.config import change, to_json
-from dynamix.experiments import everything, kept, ledger, measured, records, reproduce, run, starts, tables
+from dynamix.experiments import (
+    estimate,
+    everything,
+    kept,
+    ledger,
+    measured,
+    records,
+    reproduce,
+    run,
+    starts,
+    tables,
+)
 from dynamix.experiments.reproduce import Request
 from dynamix.experiments.spec import Spec
 from tests.layouts import large, luperson
@@ -218,18 +229,27 @@ def test_how_images_are_read_is_no_part_of_a_run(request_of):
         request_of("table8", reading=("epochs=3",)).ledger()
 
 
-def test_the_plan_says_how_long_and_runs_nothing(request_of, ran, capsys):
+def test_the_plan_says_how_long_and_runs_nothing(request_of, ran, capsys, monkeypatch):
+    monkeypatch.setattr(estimate, "runs", lambda specs: dict.fromkeys((s.key for s in specs), 7200.0))
+    monkeypatch.setattr(estimate, "pretraining", lambda config: 600.0)
     request = request_of("table8", seeds=1)
+    missing = len(request.ledger().missing)
+    assert "--plan estimates it" in "\n".join(request.ledger().lines())
     reproduce.reproduce(request, plan=True)
-    assert "known once the first run has ended" in capsys.readouterr().out and not ran
+    out = capsys.readouterr().out
+    assert f"about {2 * missing:.1f} hours of one core" in out and not ran
+    assert "~2.0 h each" in out and "~: a few steps of the encoder timed here" in out
+    assert "pre-training" not in out  # its weights are shipped
     first = request.ledger().missing[0].spec
     kept.keep(first, result(first, seconds=3600.0), request.results)
     reproduce.reproduce(replace(request, jobs=2), plan=True)
     out = capsys.readouterr().out
     missing = len(request.ledger().missing)
-    assert f"{missing} to run" in out and "1 are there (1.0 hours of one core)" in out
+    assert f"{missing} to run" in out and "1 are there (1.0 hours of one core)" in out and "~" not in out
     images = sum(run.images_of(entry.spec) for entry in request.ledger().missing) / run.images_of(first)
     assert f"about {images:.1f} hours of one core, {images / 2:.1f} with 2 at once" in out
+    reproduce.reproduce(replace(request, names=("table8",), profile="tiny"), plan=True)
+    assert "first    ~10.0 min       pre-training tiny-ibn_cnn-" in capsys.readouterr().out
 
 
 def test_all_asks_one_seed_of_the_tables_at_the_end(request_of, ran, capsys, monkeypatch):

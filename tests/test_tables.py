@@ -12,7 +12,7 @@ from dynamix.experiments.protocols import protocol
 from dynamix.experiments.report import agreement
 from dynamix.experiments.tables import TABLES, changes_of, row, table
 from dynamix.experiments.tables.kinds import Column, PaperTable, Row, Setting
-from dynamix.experiments.tables.regimes import REGIMES, STILL, WORTH
+from dynamix.experiments.tables.regimes import REGIMES, SCRATCH, STILL, WORTH
 from dynamix.experiments.tables.shared import REAL, short
 
 DYNAMIX = [*"1 2a 2b 3 4 5 6 7 8 9 10 11 12".split()]
@@ -446,6 +446,10 @@ class TestRegimes:
         wanted = {key.partition("__")[0] for key in REGIMES[regime][0]} | {"mannequins"}
         assert {section for section in a if a[section] != b[section]} == wanted
         assert a["mannequins"].seed != b["mannequins"].seed
+
+    def test_one_regime_alone_starts_from_random_weights(self):
+        scratch = [each.name for each in table("regimes").rows if each.start == "scratch"]
+        assert len(scratch) == 5 and {name.partition(":")[0] for name in scratch} == {SCRATCH}
 
     def test_all_runs_differ(self):
         keys = [run("regimes", each.name) for each in table("regimes").rows]

@@ -5,14 +5,14 @@ A run is counted once, however many rows of however many tables show it.
 
 import itertools
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dynamix import checkpoint, encoders
 from dynamix.config import READING, Encoder, change, override, profile
-from dynamix.experiments import kept, starts, tables
+from dynamix.experiments import estimate, kept, plan, starts, tables
 from dynamix.experiments.presence import Present
 from dynamix.experiments.run import at_once, images_of
 from dynamix.experiments.spec import Spec
@@ -55,43 +55,49 @@ class Ledger:
         """Rows of a table that cannot run here, and why."""
         return {row: why for (name, row), why in self.absent.items() if name == table}
 
-    def lines(self, jobs: int | None = None) -> Iterator[str]:
-        """For `--plan`: every missing run, then the sums."""
+    def lines(self, jobs: int | None = None, *, timed: bool = False) -> Iterator[str]:
+        """For `--plan`: every missing run, then the sums.
+
+        `timed`: runs of which none like them has ended are estimated, which takes seconds to minutes.
+        """
         missing, rates = self.missing, _Rates(self.entries.values())
-        groups: dict[tuple[str, str], list[Entry]] = {}
-        for entry in missing:
-            groups.setdefault(entry.shown[0], []).append(entry)
-        for (table, row), entries in groups.items():
-            seeds = ", ".join(str(entry.spec.config.seed) for entry in entries)
-            more = len(entries[0].shown) - 1
-            also = f" (also {more} other row{'s' if more > 1 else ''})" if more else ""
-            state = "goes on" if any(entry.begun for entry in entries) else "to run"
-            yield f"{state:8} {rates.text(entries[0].spec):>9} each  {table} {row!r}, seed {seeds}{also}"
-        absent = {starts.name(e.spec.config) for e in missing if _untrained(e.spec)}
-        if absent:
-            names = ", ".join(name.removesuffix(".safetensors") for name in sorted(absent))
-            yield f"to pre-train first: {names}"
-        spent = sum(e.result["seconds"] for e in self.entries.values() if e.result is not None)
-        plural = "s" if self.seeds > 1 else ""
-        asked = f"{self.seeds} seed{plural}"
-        if self.one_seed and self.seeds > 1:
-            asked += ", one in the tables at the end"
-        yield (
-            f"{len(self.entries)} runs stand behind {len(self.rows)} rows of {asked}: "
-            f"{len(self.entries) - len(missing)} are there ({spent / 3600:.1f} hours of one core), "
-            f"{len(missing)} to run"
-        )
+        if timed:
+            rates.estimated = estimate.runs([e.spec for e in missing if rates.seconds(e.spec) is None])
+        yield from _rows(missing, rates)
+        absent = {starts.name(e.spec.config): e.spec.config for e in missing if _untrained(e.spec)}
+        for name, config in sorted(absent.items()):
+            long = f"~{plan.time_text(estimate.pretraining(config))}" if timed else "?"
+            yield f"first    {long:>9}       pre-training {name.removesuffix('.safetensors')}"
+        yield self._counted(len(missing))
         if missing:
-            known = [rates.seconds(entry.spec) for entry in missing]
-            specs = [entry.spec for entry in missing]
-            several = min(jobs or at_once(specs), len(missing))
-            if any(seconds is None for seconds in known):
-                yield "how long they take is known once the first run has ended"
-            else:
-                hours = sum(filter(None, known)) / 3600
-                yield f"about {hours:.1f} hours of one core, {hours / several:.1f} with {several} at once"
+            several = min(jobs or at_once([e.spec for e in missing]), len(missing))
+            yield from rates.summed([e.spec for e in missing], several)
         for (table, row), why in self.absent.items():
             yield f"not run  {table} {row!r}: {why}"
+
+    def _counted(self, missing: int) -> str:
+        spent = sum(e.result["seconds"] for e in self.entries.values() if e.result is not None)
+        asked = f"{self.seeds} seed{'s' if self.seeds > 1 else ''}"
+        if self.one_seed and self.seeds > 1:
+            asked += ", one in the tables at the end"
+        return (
+            f"{len(self.entries)} runs stand behind {len(self.rows)} rows of {asked}: "
+            f"{len(self.entries) - missing} are there ({spent / 3600:.1f} hours of one core), "
+            f"{missing} to run"
+        )
+
+
+def _rows(missing: Sequence[Entry], rates: "_Rates") -> Iterator[str]:
+    """A line for every row with runs that are missing."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in missing:
+        groups.setdefault(entry.shown[0], []).append(entry)
+    for (table, row), entries in groups.items():
+        seeds = ", ".join(str(entry.spec.config.seed) for entry in entries)
+        more = len(entries[0].shown) - 1
+        also = f" (also {more} other row{'s' if more > 1 else ''})" if more else ""
+        state = "goes on" if any(entry.begun for entry in entries) else "to run"
+        yield f"{state:8} {rates.text(entries[0].spec):>9} each  {table} {row!r}, seed {seeds}{also}"
 
 
 def ledger(
@@ -270,10 +276,11 @@ def _check_rows(asked: Sequence[PaperTable], rows: Sequence[str]) -> None:
 
 
 class _Rates:
-    """Seconds a run takes, told by those of its kind that have ended."""
+    """Seconds a run takes, told by those of its kind that have ended, else by an estimate."""
 
-    def __init__(self, entries: Any):
+    def __init__(self, entries: Iterable[Entry]):
         self.found: dict[tuple[Any, ...], list[float]] = {}
+        self.estimated: dict[str, float] = {}  # by key
         for entry in entries:
             if entry.result is not None and entry.result["seconds"] > 0:
                 rate = entry.result["seconds"] / images_of(entry.spec)
@@ -284,11 +291,22 @@ class _Rates:
         for kind in _kinds(spec):
             if kind in self.found:
                 return statistics.median(self.found[kind]) * images_of(spec)
-        return None
+        return self.estimated.get(spec.key)
 
     def text(self, spec: Spec) -> str:
-        seconds = self.seconds(spec)
-        return "?" if seconds is None else f"{seconds / 60:.1f} min"
+        seconds, mark = self.seconds(spec), "~" if spec.key in self.estimated else ""
+        return "?" if seconds is None else mark + plan.time_text(seconds)
+
+    def summed(self, specs: Sequence[Spec], several: int) -> Iterator[str]:
+        """Hours of all, and what they are known from."""
+        known = [seconds for spec in specs if (seconds := self.seconds(spec)) is not None]
+        if len(known) < len(specs):
+            yield "how long they take is known once the first run has ended; --plan estimates it"
+            return
+        hours = sum(known) / 3600
+        yield f"about {hours:.1f} hours of one core, {hours / several:.1f} with {several} at once"
+        if self.estimated:
+            yield "~: a few steps of the encoder timed here; the first run that ends says it better"
 
 
 def _kinds(spec: Spec) -> Iterator[tuple[Any, ...]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import nn
 
 from dynamix import data, encoders
@@ -45,12 +46,7 @@ def plan(job: Job) -> list[str]:
     data.check_trainable(table, config.batch, clustered=config.clusters)
     cost = measure(config, table)
     embedded = refreshed(table, config)
-    loaders = max(1, min(config.workers, imagery.cores()))
-    in_memory = _decoded(table, config) <= config.memory_gb * GB
-    step = cost.step if in_memory else max(cost.step, cost.load / loaders)
-    refresh = embedded / (cost.embed if in_memory else min(cost.embed, cost.read * loaders))
-    first = len(table) / (cost.read * loaders) if in_memory else 0.0
-    total = first + config.epochs * (config.iterations * step + refresh)
+    first, epoch = seconds(config, cost, len(table), embedded)
     return [
         f"DynaMix, profile {config.profile}, seed {config.seed}"
         + (f", {job.protocol}" if job.protocol else ""),
@@ -63,25 +59,59 @@ def plan(job: Job) -> list[str]:
         f"encoder  {_encoder(job)}",
         f"steps    {config.epochs} epochs x {config.iterations} = {config.epochs * config.iterations:,} of "
         f"{config.batch.size} images ({_batch(config)})",
-        f"refresh  {embedded:,} images embedded at the start of each epoch (K = {config.ecm.K})",
+        f"refresh  {embedded:,} images embedded at the start of each epoch ({_drawn_how(config)})",
         f"memory   networks, optimizer, centroids {cost.memory / GB:.2f} GB; "
         f"table {_bytes(table) / GB:.2f} GB; {_kept(table, config)}",
         f"time     measured on {provenance()['device']}: a step {time_text(cost.step)} "
-        f"(reading and augmenting its batch {time_text(cost.load)} per loader, {loaders} of them), "
+        f"(reading and augmenting its batch {time_text(cost.load)} per loader, {_loaders(config)} of them), "
         f"embedding {rate_text(cost.embed)} images/s, reading {rate_text(cost.read)} images/s per loader",
-        f"         about {time_text(config.iterations * step + refresh)} an epoch, {time_text(total)} in all",
+        f"         about {time_text(epoch)} an epoch, {time_text(first + config.epochs * epoch)} in all",
     ]
 
 
+def seconds(config: Config, cost: Cost, images: int, embedded: int) -> tuple[float, float]:
+    """Of what comes before the first epoch, and of an epoch.
+
+    `images` are decoded first where they fit in memory; `embedded` are at the start of each epoch.
+    """
+    loaders = _loaders(config)
+    if images * _image_bytes(config) <= config.memory_gb * GB:
+        return images / (cost.read * loaders), config.iterations * cost.step + embedded / cost.embed
+    step = max(cost.step, cost.load / loaders)
+    return 0.0, config.iterations * step + embedded / min(cost.embed, cost.read * loaders)
+
+
+def _loaders(config: Config) -> int:
+    return max(1, min(config.workers, imagery.cores()))
+
+
 def refreshed(table: Table, config: Config) -> int:
-    """Images embedded at the start of an epoch: all multi-camera ones, K of every single-camera PID."""
-    single = (table.videos >= 0) & (table.labels >= 0)
-    multi = int(((table.videos < 0) & (table.labels >= 0)).sum())
+    """Images embedded at the start of an epoch: all multi-camera ones, of the others those of `drawn`."""
+    clips = table.videos >= 0
+    multi = int((~clips & (table.labels >= 0)).sum())
+    return multi + drawn(config, int(clips.sum()), np.bincount(table.labels[clips & (table.labels >= 0)]))
+
+
+def drawn(config: Config, images: int, counts: Int[np.ndarray, " P"]) -> int:
+    """Single-camera images embedded at the start of an epoch, of so many; `counts`: of each PID.
+
+    ReMix embeds videos until it has labels for all images of an epoch: at least as many as these.
+    """
     if config.batch.ids_single == 0:
-        return multi
-    counts = np.bincount(table.labels[single])
-    drawn = counts if config.ecm.K == "all" else np.minimum(counts, int(config.ecm.K))
-    return multi + int(drawn.sum())
+        return 0
+    if config.method == "remix":
+        return min(images, config.batch.size * config.iterations)
+    if config.ecm.K == "all" or config.ecm.naive:
+        return int(counts.sum())
+    return int(np.minimum(counts, int(config.ecm.K)).sum())
+
+
+def _drawn_how(config: Config) -> str:
+    if config.batch.ids_single == 0:
+        return "multi-camera ones"
+    if config.method == "remix":
+        return "of the videos at least as many as an epoch needs"
+    return "K = all" if config.ecm.naive else f"K = {config.ecm.K}"
 
 
 def measure(config: Config, table: Table) -> Cost:
@@ -94,12 +124,12 @@ def measure(config: Config, table: Table) -> Cost:
         lambda: list(imagery.train_batches(images, [batch.tolist()], config.aug.views, seed=0, epoch=0))
     )
     read = _timed(lambda: list(imagery.chunks(images, rows, len(rows))))
-    step, embed, memory = _networks(config, device, _distinct(table))
+    step, embed, memory = networks(config, device, _distinct(table))
     return Cost(step, load, embed, len(rows) / read, memory)
 
 
-def _networks(config: Config, device: torch.device, pids: int) -> tuple[float, float, int]:
-    """Seconds a step, images/s embedded, bytes."""
+def networks(config: Config, device: torch.device, pids: int) -> tuple[float, float, int]:
+    """Seconds a step, images/s embedded, bytes; of a batch without its losses, on made-up images."""
     encoder = encoders.build(config.encoder).to(device)
     momentum = encoders.momentum_copy(encoder)
     views, count = VIEWS[config.aug.views], config.batch.size
@@ -182,14 +212,14 @@ def _batch(config: Config) -> str:
 
 
 def _kept(table: Table, config: Config) -> str:
-    size = _decoded(table, config)
+    size = len(table) * _image_bytes(config)
     if size <= config.memory_gb * GB:
         return f"decoded images {size / GB:.2f} GB"
     return f"images read from disk as needed ({size / GB:,.0f} GB decoded, memory_gb = {config.memory_gb:g})"
 
 
-def _decoded(table: Table, config: Config) -> int:
-    return len(table) * 3 * config.encoder.image[0] * config.encoder.image[1]
+def _image_bytes(config: Config) -> int:
+    return 3 * config.encoder.image[0] * config.encoder.image[1]  # decoded
 
 
 def _bytes(table: Table) -> int:

@@ -156,8 +156,8 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
     further = tuple(name for name in names if name not in ORDER) if "all" in asked else ()
     request = replace(request, names=names, one_seed=further)
     made = request.ledger()
-    lines = made.lines(request.jobs) if names else ["a figure is drawn of what has run: nothing to run"]
-    print("\n".join(lines))
+    nothing = ["a figure is drawn of what has run: nothing to run"]
+    print("\n".join(made.lines(request.jobs, timed=plan) if names else nothing))
     if made.absent and not made.rows:
         raise ValueError(f"nothing of this can run here: {next(iter(made.absent.values()))}")
     if plan:
