@@ -116,6 +116,8 @@ def test_changes_are_printed_in_points():
     assert {"one mistake", "net", "colors", "evaluated rightly", "with the mistake"} <= set(shown)
     less = plots.score_changes({"net": {"a": {"mAP": (0.5, 0.4)}}}, title="T")
     assert "−10.0" in texts(less)
+    named = plots.score_changes({"net": CHANGES}, title="T", states=("as it is", "centered"))
+    assert {"as it is", "centered"} <= set(texts(named)) and "with the mistake" not in texts(named)
 
 
 def test_boxes_stand_above_their_scores():

@@ -79,8 +79,8 @@ def main(
         for world in worlds:
             found = measure(encoder, config, roots[world], world)
             known = {
-                "run": run.name, "seed": config.seed, "encoder": config.encoder.name,
-                "videos": config.batch.ids_single > 0, "world": world,
+                "run": run.name, "seed": config.seed, "encoder": config.encoder.name, "world": world,
+                "pretrained": bool(config.encoder.weights), "videos": config.batch.ids_single > 0,
             }  # fmt: skip
             kept.append(known | asdict(found))
     print("\n".join(lines(kept)))
@@ -90,13 +90,12 @@ def main(
 
 def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """A table for a terminal, percent."""
-    made = [
-        f"{'encoder':10} {'videos':7} seed  {'world':9} {'mAP':>5} {'own camera first':>17} {'centered':>9}"
-    ]
+    head = f"{'encoder':10} {'pre-trained':12} {'videos':7} seed  {'world':9}"
+    made = [f"{head} {'mAP':>5} {'own camera first':>17} {'centered':>9}"]
     for row in rows:
-        videos = "with" if row["videos"] else "without"
+        start, videos = ("with" if row[name] else "without" for name in ("pretrained", "videos"))
         shares = f"{row['mAP']:5.1%} {row['own_first']:17.1%} {row['centered']:9.1%}"
-        made.append(f"{row['encoder']:10} {videos:7} {row['seed']:4}  {row['world']:9} {shares}")
+        made.append(f"{row['encoder']:10} {start:12} {videos:7} {row['seed']:4}  {row['world']:9} {shares}")
     return made
 
 

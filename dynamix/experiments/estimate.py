@@ -24,7 +24,9 @@ def runs(specs: Sequence[Spec], *, progress: bool = True) -> dict[str, float]:
     """Key -> seconds of each run, alone on one core or one GPU; every kind of encoder is timed once."""
     clock, found = _Clock(), {}
     shown = sorted(specs, key=lambda spec: str(spec.trained_on))  # one table after the other
-    for spec in tqdm(shown, desc="timing encoders", unit="run", leave=False, disable=not progress):
+    for spec in tqdm(
+        shown, desc="timing encoders", unit="run", leave=False, disable=not (progress and specs)
+    ):
         first, epoch = plan.seconds(spec.config, *clock.of(spec))
         found[spec.key] = first + spec.config.epochs * epoch
     return found

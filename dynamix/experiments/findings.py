@@ -5,7 +5,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dynamix.experiments import records, regimes, tables
+from dynamix.experiments import causes, regimes, tables
+from dynamix.experiments.causes import signed, spread
 from dynamix.experiments.claims import CLAIMS
 from dynamix.experiments.ledger import Ledger, ledger
 from dynamix.experiments.paired import by_seed, differences
@@ -95,7 +96,15 @@ ELSEWHERE: Mapping[str, tuple[str, str, str]] = (
         for size in ("small", "base")
         for column in (MARKET, "CUHK03-NP / hall, mAP")
     }
-)
+    | {
+        f"{kind} CNN {videos} videos on {column.split()[2].rstrip(',')}": (
+            "remix.table12", f"{row} {videos}", column,
+        )
+        for kind, row in (("IBN", "ResNet50-IBN"), ("plain", "ResNet50"))
+        for videos in ("without", "with")
+        for column in (MARKET, "DukeMTMC-reID / hall, mAP")
+    }
+)  # fmt: skip
 
 
 def findings(results: Path = Path("figures/results")) -> dict[str, str]:
@@ -110,7 +119,7 @@ def findings(results: Path = Path("figures/results")) -> dict[str, str]:
     row = tables.table("table3").rows[0]
     values = {name: [column.read(row, result) or 0.0 for result in each] for name, each in ended.items()}
     means = {name: statistics.mean(each) for name, each in values.items()}
-    texts = {name: f"{means[name]:.1f}{_spread(each)}" for name, each in values.items()}
+    texts = {name: f"{means[name]:.1f}{spread(each)}" for name, each in values.items()}
     gain, most = (means[name] - means["raw labels"] for name in ("Relabeling", "true identities"))
     texts["share of the most"] = f"{100 * gain / most:.0f} %"
     lead, closed = (means[name] - means["merge .8"] for name in ("ReMix on both worlds", "merge .7"))
@@ -126,7 +135,7 @@ def findings(results: Path = Path("figures/results")) -> dict[str, str]:
         | _labels(ended)
         | _on_their_cameras(ended)
     )
-    return texts | _contributions(results) | _sensitivities(results) | _stages(results)
+    return texts | causes.quoted(results)
 
 
 def _ended(table: str, row: str, made: Ledger) -> list[Result]:
@@ -145,7 +154,7 @@ def _elsewhere(made: Ledger) -> dict[str, str]:
         table = tables.table(table_name)
         column = next(each for each in table.columns if each.title == title)
         scores = [column.read(tables.row(table, row), each) or 0.0 for each in _ended(table_name, row, made)]
-        texts[name] = f"{statistics.mean(scores):.1f}{_spread(scores)}"
+        texts[name] = f"{statistics.mean(scores):.1f}{spread(scores)}"
     for method in ("ReMix", "DynaMix"):
         rows = [row for _, row, _ in ELSEWHERE.values() if row.startswith(f"{method} to")]
         quality = [each["quality_after"] for row in rows for each in _ended("table2b", row, made)]
@@ -153,14 +162,6 @@ def _elsewhere(made: Ledger) -> dict[str, str]:
             share = statistics.mean(each[name] for each in quality)
             texts[f"{name} in Table 2b, {method}"] = f"{100 * share:.0f} %"
     return texts
-
-
-def _signed(points: Sequence[float]) -> str:
-    return f"{statistics.mean(points):+.1f}{_spread(points)}".replace("-", "−")
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else " (one seed)"
 
 
 def _printed() -> dict[str, str]:
@@ -175,7 +176,7 @@ def _printed() -> dict[str, str]:
 def _regimes(made: Ledger) -> dict[str, str]:
     """What a step is worth in each regime, of those that have run."""
     found = regimes.effects(found_of(tables.table("regimes"), made))
-    return {f"{each.regime}: {each.step}": _signed(each.points) for each in found}
+    return {f"{each.regime}: {each.step}": signed(each.points) for each in found}
 
 
 def _mended(made: Ledger) -> dict[str, str]:
@@ -184,7 +185,7 @@ def _mended(made: Ledger) -> dict[str, str]:
     scores = {name: by_seed(tables.table(name), each) for name, each in found.items()}
     raw, texts = scores["regimes"][DRAWN["another drawing, raw labels"]], {}
     for kind, row in (("junk", "junk left out"), ("parts and joins", "people under one label each")):
-        texts[f"another drawing, {kind}"] = _signed(differences(scores["mistakes"][row], raw))
+        texts[f"another drawing, {kind}"] = signed(differences(scores["mistakes"][row], raw))
     return texts
 
 
@@ -193,7 +194,7 @@ def _added(made: Ledger) -> dict[str, str]:
     table = tables.table("remix.table5")
     scores = by_seed(table, found_of(table, made))
     pairs = itertools.pairwise(ADDED)
-    return {f"ReMix Table 5, step {b}": _signed(differences(scores[b], scores[a])) for a, b in pairs}
+    return {f"ReMix Table 5, step {b}": signed(differences(scores[b], scores[a])) for a, b in pairs}
 
 
 def _filtered(made: Ledger) -> dict[str, str]:
@@ -243,41 +244,4 @@ def _on_their_cameras(ended: Mapping[str, Sequence[Result]]) -> dict[str, str]:
                 result["scores"][world]["mAP"] for result in ended[f"given labels, {kind}"]
             )
             texts[f"{kind} on {world}"] = f"{100 * scored:.1f}"
-    return texts
-
-
-def _contributions(results: Path) -> dict[str, str]:
-    """Share of the push that single-camera images send, and of that the chosen identity."""
-    rows, texts = records.read(results / "contribution.mini.json")["rows"], {}
-    for mode in ("median", "random", "hard"):
-        for name in ("single", "partner"):
-            share = statistics.mean(row[name] for row in rows if row["mode"] == mode)
-            texts[f"{name}, {mode}"] = f"{100 * share:.0f} %"
-    return texts
-
-
-def _sensitivities(results: Path) -> dict[str, str]:
-    """Points of mAP on plaza that altered queries lose; each run's first row is without a change."""
-    rows, texts = records.read(results / "sensitivity.mini.json")["rows"], {}
-    plain = {row["run"]: row["mAP"] for row in rows if row["change"] == "as they are"}
-    for kind, encoder in (("CNN", "ibn_cnn"), ("transformer", "hybrid")):
-        for change in ("color cast", "darker"):
-            chosen = [row for row in rows if (row["encoder"], row["change"]) == (encoder, change)]
-            lost = statistics.mean(plain[row["run"]] - row["mAP"] for row in chosen)
-            texts[f"{change}, {kind}"] = f"{100 * lost:.0f}"
-    return texts
-
-
-def _stages(results: Path) -> dict[str, str]:
-    """Points of mAP on plaza that the last layers add to those that both encoders share."""
-    rows, texts = records.read(results / "stages.mini.json")["rows"], {}
-    for encoder, last in (("ibn_cnn", "residual 3"), ("hybrid", "attention 2")):
-        for what in ("plain", "altered"):
-            of = {
-                stage: statistics.mean(
-                    row[what] for row in rows if (row["encoder"], row["stage"]) == (encoder, stage)
-                )
-                for stage in ("residual 2", last)
-            }
-            texts[f"{last} adds, {what}"] = f"{100 * (of[last] - of['residual 2']):+.1f}".replace("-", "−")
     return texts

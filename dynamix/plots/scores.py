@@ -35,12 +35,17 @@ from dynamix.plots.style import (
 
 STEP = SERIES[0]
 Interval = tuple[float, float, float]  # low, estimate, high
-Changes = Mapping[str, Mapping[str, tuple[float, float]]]  # row -> metric -> (right, mistaken), fractions
+Changes = Mapping[str, Mapping[str, tuple[float, float]]]  # row -> metric -> (before, after), fractions
+MISTAKEN = ("evaluated rightly", "with the mistake")
 
 
 @styled
-def score_changes(panels: Mapping[str, Changes], *, title: str, note: str = "") -> Figure:
-    """What mistakes do to scores: per panel and row, each metric from the right value to the mistaken one.
+def score_changes(
+    panels: Mapping[str, Changes], *, title: str, note: str = "", states: tuple[str, str] = MISTAKEN
+) -> Figure:
+    """What changes do to scores, mistakes above all: per panel and row, each metric before and after.
+
+    `states` names the two.
 
     Raises:
         ValueError: no panels, or panels with different rows or metrics.
@@ -53,7 +58,7 @@ def score_changes(panels: Mapping[str, Changes], *, title: str, note: str = "") 
         if list(changes) != rows or any(list(one) != metrics for one in changes.values()):
             raise ValueError(f"panels[{name!r}] must have the rows {rows} and the metrics {metrics}")
     items = [_mark_item(k, metric) for k, metric in enumerate(metrics)]
-    items += [_ring_item(PAPER, "evaluated rightly"), _ring_item(MUTED, "with the mistake")]
+    items += [_ring_item(face, state) for face, state in zip((PAPER, MUTED), states, strict=True)]
     head, row = legend_height(items) + 0.36, 0.27 * len(metrics) + 0.2
     done = page(head + row * len(rows) + 0.42, title, note)
     legend(done.axes, done.top, items)
@@ -76,15 +81,15 @@ def _changes(axes: Axes, changes: Changes) -> None:
     for r, one in enumerate(changes.values()):
         if r % 2 == 0:
             axes.axhspan(r - 0.5, r + 0.5, color=CARD, zorder=0, linewidth=0)
-        for k, (right, mistaken) in enumerate(one.values()):
+        for k, (before, after) in enumerate(one.values()):
             y = r + (k - (len(one) - 1) / 2) * 0.38
             color, mark = SERIES[k], SERIES_MARKS[k]
-            axes.plot([100 * right, 100 * mistaken], [y, y], color=color, linewidth=2, zorder=2)
-            axes.plot(100 * right, y, mark, color=PAPER, markeredgecolor=color, markersize=7, zorder=3)
-            axes.plot(100 * mistaken, y, mark, color=color, markersize=6.5, zorder=4)
-            far = max(right, mistaken)
+            axes.plot([100 * before, 100 * after], [y, y], color=color, linewidth=2, zorder=2)
+            axes.plot(100 * before, y, mark, color=PAPER, markeredgecolor=color, markersize=7, zorder=3)
+            axes.plot(100 * after, y, mark, color=color, markersize=6.5, zorder=4)
+            far = max(before, after)
             axes.annotate(
-                _signed(100 * (mistaken - right)), (100 * far, y), xytext=(8, 0),
+                _signed(100 * (after - before)), (100 * far, y), xytext=(8, 0),
                 textcoords="offset points", fontsize=SMALL, color=INK, va="center",
             )  # fmt: skip
     axes.set(xlim=(-4, 112), ylim=(len(changes) - 0.5, -0.5), yticks=[], xticks=range(0, 101, 20))
