@@ -93,4 +93,8 @@ def test_the_command_keeps_what_it_prints(tmp_path, world_roots, small_config, m
     found = camera_bias.measure(encoder, small_config, world_roots["hall"], "hall")
     assert {name: kept[0][name] for name in ("mAP", "own_first", "centered")} == vars(found)
     printed = capsys.readouterr().out.splitlines()
-    assert "own camera first" in printed[0] and f"{found.centered:.1%}" in printed[1] and "with" in printed[1]
+    assert (
+        "own camera first" in printed[0]
+        and f"{found.centered:.1%}" in printed[1]
+        and "joint training" in printed[1]
+    )

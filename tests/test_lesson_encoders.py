@@ -94,3 +94,22 @@ def test_seeds_of_a_network_side_by_side(tmp_path):
     both = lesson.of_networks(file, {"net": "a"}, "stage", ("plain", "altered"))
     assert both == {"net": {"first": [(0.5, 0.2), (0.6, 0.1)], "last": [(0.7, 0.3)]}}
     assert lesson.of_networks(file, {"net": "b"}, "stage", ("plain",)) == {"net": {"first": [0.9]}}
+
+
+def test_what_cameras_cost_is_the_mean_of_the_seeds(tmp_path):
+    known = {"encoder": "a", "world": "hall", "videos": True, "pretrained": True}
+    rows = [
+        known | {"mAP": 0.2, "own_first": 0.8, "centered": 0.7},
+        known | {"mAP": 0.4, "own_first": 0.6, "centered": 0.6},
+        known | {"mAP": 0.5, "own_first": 0.1, "centered": 0.5, "videos": False, "pretrained": False},
+        known | {"mAP": 0.9, "own_first": 0.9, "centered": 0.9, "pretrained": False},
+        known | {"mAP": 0.1, "own_first": 0.0, "centered": 0.1, "encoder": "b"},
+        known | {"mAP": 0.3, "own_first": 0.2, "centered": 0.4, "world": "station"},
+    ]
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps({"rows": rows}))
+    found = {place: vars(each) for place, each in lesson.camera_biases(file, {"net": "a"})["net"].items()}
+    assert list(found) == ["hall, neither", "hall, joint training", "hall, both", "station, both"]
+    assert found["hall, both"] == pytest.approx({"mAP": 0.3, "own_first": 0.7, "centered": 0.65})
+    assert found["hall, neither"] == {"mAP": 0.5, "own_first": 0.1, "centered": 0.5}
+    assert found["hall, joint training"]["mAP"] == 0.9 and found["station, both"]["mAP"] == 0.3

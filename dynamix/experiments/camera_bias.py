@@ -24,6 +24,13 @@ from dynamix.experiments import records
 from dynamix.experiments.figures import embedded
 from dynamix.experiments.spec import Spec
 
+# Where a training had videos, as ReMix's Table 4 names it -> (pre-trained, trained) on them.
+VIDEOS_IN = {
+    "neither": (False, False),
+    "pre-training": (True, False),
+    "joint training": (False, True),
+    "both": (True, True),
+}
 Side = tuple[Float[Tensor, "... D"], Table]  # features and whose they are
 
 
@@ -90,12 +97,13 @@ def main(
 
 def lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     """A table for a terminal, percent."""
-    head = f"{'encoder':10} {'pre-trained':12} {'videos':7} seed  {'world':9}"
+    head = f"{'encoder':10} {'videos in':15} seed  {'world':9}"
     made = [f"{head} {'mAP':>5} {'own camera first':>17} {'centered':>9}"]
+    where = {found: name for name, found in VIDEOS_IN.items()}
     for row in rows:
-        start, videos = ("with" if row[name] else "without" for name in ("pretrained", "videos"))
+        videos = where[row["pretrained"], row["videos"]]
         shares = f"{row['mAP']:5.1%} {row['own_first']:17.1%} {row['centered']:9.1%}"
-        made.append(f"{row['encoder']:10} {start:12} {videos:7} {row['seed']:4}  {row['world']:9} {shares}")
+        made.append(f"{row['encoder']:10} {videos:15} {row['seed']:4}  {row['world']:9} {shares}")
     return made
 
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from dynamix.experiments import records
+from dynamix.experiments import camera_bias, records
 
 
 def quoted(results: Path) -> dict[str, str]:
@@ -67,12 +67,14 @@ def _camera_biases(results: Path) -> dict[str, str]:
     """Queries that find their own camera first, and mAP with every camera's mean taken off."""
     rows, texts = records.read(results / "camera_bias.mini.json")["rows"], {}
     for kind, encoder in (("IBN", "ibn_cnn"), ("plain", "plain_cnn")):
-        for videos in (False, True):
-            of = f"{kind} CNN {'with' if videos else 'without'} videos"
-            kinds = [row for row in rows if (row["encoder"], row["videos"]) == (encoder, videos)]
+        for where, found in camera_bias.VIDEOS_IN.items():
+            own = [
+                row for row in rows if (row["encoder"], row["pretrained"], row["videos"]) == (encoder, *found)
+            ]
             for world in ("hall", "station"):
-                here = [row for row in kinds if row["world"] == world]
+                here = [row for row in own if row["world"] == world]
                 first, centered = ([100 * row[name] for row in here] for name in ("own_first", "centered"))
-                texts[f"own camera first, {of} on {world}"] = f"{statistics.mean(first):.0f} %"
-                texts[f"centered, {of} on {world}"] = f"{statistics.mean(centered):.1f}{spread(centered)}"
+                at = f"{kind} CNN, {where} on {world}"
+                texts[f"own camera first, {at}"] = f"{statistics.mean(first):.0f} %"
+                texts[f"centered, {at}"] = f"{statistics.mean(centered):.1f}{spread(centered)}"
     return texts

@@ -76,6 +76,10 @@ QUOTED: Mapping[str, Mapping[str, str]] = {
 # Further ones, under a column of their own: name -> table, row, column.
 MARKET = "Market-1501 / station, mAP"
 LEFT_OUT = {"CUHK03-NP": "hall", "Market-1501": "plaza", "DukeMTMC-reID": "campus", "MSMT17": "station"}
+VIDEOS_IN = {  # ReMix's Table 12: where its videos are -> end of a row's name
+    "neither": " without", "pre-training": ", pre-training alone", "joint training": ", joint training alone",
+    "both": " with",
+}  # fmt: skip
 ELSEWHERE: Mapping[str, tuple[str, str, str]] = (
     {
         f"ReMix Table 4, {row}": ("remix.table4", row, MARKET)
@@ -97,14 +101,12 @@ ELSEWHERE: Mapping[str, tuple[str, str, str]] = (
         for column in (MARKET, "CUHK03-NP / hall, mAP")
     }
     | {
-        f"{kind} CNN {videos} videos on {column.split()[2].rstrip(',')}": (
-            "remix.table12", f"{row} {videos}", column,
-        )
+        f"{kind} CNN, {where} on {column.split()[2].rstrip(',')}": ("remix.table12", f"{row}{ending}", column)
         for kind, row in (("IBN", "ResNet50-IBN"), ("plain", "ResNet50"))
-        for videos in ("without", "with")
+        for where, ending in VIDEOS_IN.items()
         for column in (MARKET, "DukeMTMC-reID / hall, mAP")
     }
-)  # fmt: skip
+)
 
 
 def findings(results: Path = Path("figures/results")) -> dict[str, str]:

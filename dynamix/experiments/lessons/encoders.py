@@ -3,6 +3,7 @@
 `python -m dynamix.experiments.lessons.encoders runs/KEY ... --record FILE` measures the layers of runs.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from dynamix.data.mannequins import plan
 from dynamix.data.mannequins.render import render
 from dynamix.data.table import Table
 from dynamix.experiments import records, tables
+from dynamix.experiments.camera_bias import VIDEOS_IN, CameraBias
 from dynamix.experiments.ledger import ledger
 from dynamix.experiments.report.cells import Cell, cell, ranked
 from dynamix.experiments.reproduce import found_of
@@ -110,6 +112,26 @@ def of_networks(
             seeds = kept[names[row["encoder"]]].setdefault(row[by], [])
             seeds.append(numbers if len(numbers) > 1 else numbers[0])
     return kept
+
+
+def camera_biases(file: Path, networks: Mapping[str, str]) -> dict[str, dict[str, CameraBias]]:
+    """Recorded rows as network -> "hall, pre-training" (where it had videos) -> means over seeds."""
+    rows = records.read(file)["rows"]
+    found: dict[str, dict[str, CameraBias]] = {name: {} for name in networks}
+    for name, encoder in networks.items():
+        worlds = dict.fromkeys(row["world"] for row in rows)
+        for world, (where, kind) in itertools.product(worlds, VIDEOS_IN.items()):
+            known = (encoder, world, *kind)
+            seeds = [
+                row
+                for row in rows
+                if (row["encoder"], row["world"], row["pretrained"], row["videos"]) == known
+            ]
+            if seeds:
+                fields = ("mAP", "own_first", "centered")
+                means = {field: fmean(row[field] for row in seeds) for field in fields}
+                found[name][f"{world}, {where}"] = CameraBias(**means)
+    return found
 
 
 def stages(

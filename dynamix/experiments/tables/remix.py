@@ -187,10 +187,23 @@ def table11() -> PaperTable:
 def table12() -> PaperTable:
     """Instance normalization in the encoder, or not."""
     rows = _with_and_without("12", "architecture", {"ResNet50-IBN": ("cnn", {}), "ResNet50": ("plain", {})})
+    kinds: dict[str, Literal["cnn", "plain"]] = {"ResNet50-IBN": "cnn", "ResNet50": "plain"}
+    apart = [
+        Row(
+            name=f"{name}, {where} alone",
+            kind="ours",
+            changes=NO_SINGLE if where == "pre-training" else {},
+            encoder=encoder,
+            start="pretrained" if where == "pre-training" else "scratch",
+            note="single-camera data there and not elsewhere",
+        )
+        for name, encoder in kinds.items()
+        for where in ("pre-training", "joint training")
+    ]
     return ablation(
         "12",
         "Instance normalization helps on unseen data; single-camera data help with it and without.",
-        tuple(rows),
+        (*rows, *apart),
         "In tiny and mini a small network with and without instance normalization stands for the two.",
         _TIMED,
         _MIXED,
