@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dynamix import checkpoint, data, encoders
 from dynamix import config as settings
-from dynamix import data, encoders
 from dynamix.config import change, to_json
 from dynamix.experiments import (
     estimate,
@@ -535,3 +535,17 @@ def test_figures_without_their_run_are_kept_or_said_to_be_missing(request_of, tm
     line = next(reproduce.draw_figures(("figure3",), request, tmp_path))
     assert line.startswith("kept: ") and "dynamix reproduce table3" in line
     assert (tmp_path / "figure3.png").read_bytes() == b"here"
+
+
+def test_figures_show_the_run_that_is_kept_with_the_results(request_of, tmp_path, monkeypatch):
+    request = request_of("figure3")
+    contexts = []
+    monkeypatch.setattr("dynamix.experiments.pictures.draw", lambda name, context: contexts.append(context))
+    monkeypatch.setattr(reproduce.plots, "save", lambda figure, path: path)
+    made = request_of("table3").ledger()
+    key = made.rows[reproduce.SHOWN["DynaMix"]][0]
+    for folder in (request.results.parent / "figure_run", request.runs):  # the whole one goes before
+        (folder / key).mkdir(parents=True)
+        (folder / key / checkpoint.NAME).write_bytes(b"")
+        list(reproduce.draw_figures(("figure3",), request, tmp_path))
+        assert contexts[-1].run == folder / key

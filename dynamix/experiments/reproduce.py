@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dynamix import checkpoint, plots
+from dynamix import plots
 from dynamix.config import profile
-from dynamix.experiments import kept, measured, starts, tables
+from dynamix.experiments import figure_run, kept, measured, starts, tables
 from dynamix.experiments.ledger import RESULTS, Entry, Ledger, ledger
 from dynamix.experiments.report import Failure, Found, Measured, picture, text
 from dynamix.experiments.run import run_all
@@ -193,7 +193,8 @@ def _check_writable(*folders: Path) -> None:
 def draw_figures(names: Sequence[str], request: Request, out: Path = PICTURES) -> Iterator[str]:
     """Draw the papers' figures in `out`; yields a line about each.
 
-    Most show a trained DynaMix. Where its folder is not here the picture that is there stays, and is said to.
+    Most show a trained DynaMix: from the folder of runs, else as it is kept with the results. Where it is in
+    neither place the picture that is there stays, and is said to.
     """
     from dynamix.experiments import pictures
 
@@ -203,11 +204,8 @@ def draw_figures(names: Sequence[str], request: Request, out: Path = PICTURES) -
         return
     made = replace(request, names=tuple({table for table, _ in SHOWN.values()}), rows=()).ledger()
     spec = made.entries[made.rows[SHOWN["DynaMix"]][0]].spec
-    home = request.runs / spec.key
-    context = pictures.Context(
-        config=spec.config, roots=spec.roots(), results=_rank1(made),
-        run=home if (home / checkpoint.NAME).is_file() else None,
-    )  # fmt: skip
+    run = figure_run.found(spec, request.runs, request.results.parent / figure_run.KEPT.name)
+    context = pictures.Context(config=spec.config, roots=spec.roots(), results=_rank1(made), run=run)
     for name in names:
         path = out / figure_file(name, request.profile)
         try:
