@@ -97,8 +97,8 @@ def test_pretraining_sees_every_image_each_epoch(timed):
     assert timed == [("vit_small", config.batch.size, "economy")]
 
 
-def test_an_estimate_is_about_what_a_training_takes(small_config, world_roots, monkeypatch):
-    """The real networks: not a time that is tested, only that seconds are seconds."""
+def test_real_networks_take_some_time(small_config):
+    """No time is tested, only that it is one."""
     spec = Spec(name="a", config=change(small_config, iterations=2, epochs=1))
     (seconds,) = estimate.runs([spec], progress=False).values()
     assert 1e-4 < seconds < 600
