@@ -186,8 +186,8 @@ def table11() -> PaperTable:
 
 def table12() -> PaperTable:
     """Instance normalization in the encoder, or not."""
-    rows = _with_and_without("12", "architecture", {"ResNet50-IBN": ("cnn", {}), "ResNet50": ("plain", {})})
     kinds: dict[str, Literal["cnn", "plain"]] = {"ResNet50-IBN": "cnn", "ResNet50": "plain"}
+    rows = _with_and_without("12", "architecture", {name: (kind, {}) for name, kind in kinds.items()})
     apart = [
         Row(
             name=f"{name}, {where} alone",
