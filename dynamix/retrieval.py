@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from dynamix import data, features
 from dynamix.config import Config
-from dynamix.data.folders import CLUTTER, IMAGE, found
+from dynamix.data.folders import CLUTTER, found, is_image
 from dynamix.data.images import Images, chunks
 from dynamix.data.mannequins import worlds
 from dynamix.data.table import Paths
@@ -74,7 +74,7 @@ class Listing:
 
 
 def list_images(folder: str | Path) -> Listing:
-    """The .jpg, .jpeg, .png and .bmp below `folder`; what archivers leave behind (._*, __MACOSX) is none.
+    """The images below `folder`, by their endings; clutter (hidden files, thumbnails of a NAS, ...) is none.
 
     Raises FileNotFoundError without the folder, ValueError when no image lies there.
     """
@@ -90,10 +90,10 @@ def list_images(folder: str | Path) -> Listing:
         visited.add((state.st_dev, state.st_ino))
         folders[:] = [name for name in folders if not CLUTTER.fullmatch(name)]
         below = "" if home == str(root) else f"{Path(home).relative_to(root).as_posix()}/"
-        images = [name for name in names if IMAGE.fullmatch(name) and not CLUTTER.fullmatch(name)]
+        images = [name for name in names if is_image(name)]
         files += [(below + name, *_state(os.path.join(home, name))) for name in images]
     if not files:
-        raise ValueError(f"no .jpg, .jpeg, .png or .bmp below {root}; {found(root)}")
+        raise ValueError(f"no image below {root}; {found(root)}")
     return Listing.of(root, sorted(files))
 
 

@@ -577,7 +577,7 @@ class TestSYSU:
         with pytest.raises(FileNotFoundError, match="cropped_images, cropped_image, .*found annotation"):
             cuhk_sysu(tmp_path)
         (tmp_path / "cropped_images").mkdir()
-        with pytest.raises(ValueError, match="no .jpg or .png in .*cropped_images"):
+        with pytest.raises(ValueError, match="no image in .*cropped_images"):
             cuhk_sysu(tmp_path)
         with pytest.raises(ValueError, match="no split 'query'"):
             cuhk_sysu(tmp_path, "query")

@@ -4,6 +4,7 @@ A reader is strict by default: the first file it cannot place is an error. With 
 files are left out, counted, and reported in one warning.
 """
 
+import functools
 import os
 import re
 import warnings
@@ -12,12 +13,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from dynamix.data.table import Paths, Table, from_columns
 
-IMAGE = re.compile(r".*\.(?:jpg|jpeg|png|bmp)", re.IGNORECASE)
-CLUTTER = re.compile(r"\._.*|__MACOSX|Thumbs\.db|\.DS_Store", re.IGNORECASE)  # no part of any dataset
+# What operating systems, archivers, NAS boxes and notebooks leave beside images; no part of any dataset.
+CLUTTER = re.compile(
+    r"\..*|__MACOSX|Thumbs\.db|ehthumbs.*\.db|desktop\.ini|@(?:eaDir|Recycle|Recently-Snapshot|__thumb)|"
+    r"#recycle|\$RECYCLE\.BIN|System Volume Information|lost\+found",
+    re.IGNORECASE,
+)
+# Pillow opens these but cannot decode them (stubs), or runs another program on them (EPS).
+UNDECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 MOST = 2**53  # no dataset numbers people beyond what a float holds exactly
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """The endings of image files, as ".jpg": those of every format that Pillow decodes."""
+    known = Image.registered_extensions()
+    return frozenset(
+        suffix for suffix, form in known.items() if form in Image.OPEN and form not in UNDECODED
+    )
+
+
+def is_image(name: str) -> bool:
+    """Whether a file of this base name is an image: judged by its ending, and no clutter."""
+    return os.path.splitext(name)[1].lower() in suffixes() and not CLUTTER.fullmatch(name)
+
+
+def stem(name: str) -> str:
+    """The base name without its ending, also where a release has it twice (Market-1501's .jpg.jpg)."""
+    while is_image(name):
+        name = os.path.splitext(name)[0]
+    return name
 
 
 class Skipped(UserWarning):
@@ -90,20 +119,18 @@ def home(source: str, root: str | Path, parents: Sequence[str], wanted: Sequence
     )
 
 
-def images(folder: Path, source: str, *, pattern: re.Pattern[str] = IMAGE) -> list[str]:
-    """Sorted base names of the images in `folder`; other files, and what archivers leave, are no images.
+def images(folder: Path, source: str) -> list[str]:
+    """Sorted base names of the images in `folder`; other files, and clutter, are no images.
 
     Raises FileNotFoundError without the folder, ValueError when it holds no image.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{source}: no folder {folder}; {found(folder.parent)}")
     names = sorted(
-        entry.name
-        for entry in os.scandir(folder)
-        if pattern.fullmatch(entry.name) and not CLUTTER.fullmatch(entry.name) and is_file(entry)
+        entry.name for entry in os.scandir(folder) if is_image(entry.name) and is_file(entry)
     )
     if not names:
-        raise ValueError(f"{source}: no .jpg or .png in {folder}; copy the dataset's images there")
+        raise ValueError(f"{source}: no image in {folder}; copy the dataset's images there")
     return names
 
 

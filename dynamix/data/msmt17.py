@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dynamix.data import folders
-from dynamix.data.folders import CLUTTER, IMAGE, Reading
+from dynamix.data.folders import CLUTTER, Reading
 from dynamix.data.table import Table
 
 # A listed path is `pid folder/base name`; the camera is the third number of the base name.
@@ -232,5 +232,5 @@ def _images_below(reading: Reading, folder: str) -> set[str]:
 
 def _images_in(folder: Path, prefix: str) -> Iterator[str]:
     for entry in os.scandir(folder):
-        if IMAGE.fullmatch(entry.name) and not CLUTTER.fullmatch(entry.name) and folders.is_file(entry):
+        if folders.is_image(entry.name) and folders.is_file(entry):
             yield prefix + entry.name

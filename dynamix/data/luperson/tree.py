@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from dynamix.data.folders import CLUTTER, IMAGE
+from dynamix.data.folders import CLUTTER, is_image
 from dynamix.data.luperson import index
 from dynamix.data.luperson.index import Index
 from dynamix.data.luperson.keys import Layout, Refused, listed, take_apart
@@ -103,7 +103,7 @@ def _folders(home: Path) -> Iterator[_Folder]:
         listed = os.listdir(folder)
         images = sorted(each for each in listed if each.endswith(SUFFIX) and not each.startswith("._"))
         others = [each for each in listed if not each.endswith(SUFFIX) and not CLUTTER.fullmatch(each)]
-        images += sorted(each for each in others if IMAGE.fullmatch(each))  # no such name: refused later
+        images += sorted(each for each in others if is_image(each))  # no such name: refused later
         inner = [os.path.normpath(f"{name}/{each}") for each in others if (folder / each).is_dir()]
         waiting += sorted(inner, reverse=True)
         last = os.path.basename(name)
