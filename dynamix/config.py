@@ -5,18 +5,21 @@ differ in numbers and switches, never in code paths. Make a variant with `datacl
 `change`, for nested fields).
 """
 
-import ast
 import dataclasses
-import functools
 import hashlib
 import json
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
+
+from dynamix import fields
+from dynamix.fields import Amount, Cosine, Count, Decay, Number, Positive, Range, Section, Share
 
 Negatives = Literal["mixed", "same_type"]
+Size = tuple[Count, Count]
+Sizes = tuple[Count, Count, Count]
 READING = ("workers", "memory_gb", "on_bad_image")  # how images are read; nothing that is learned goes by it
+ELSEWHERE = {"profile": "--profile", "encoder.weights": "--weights"}  # options that do more than set a field
 
 
 def _require(ok: bool, message: str) -> None:
@@ -24,81 +27,62 @@ def _require(ok: bool, message: str) -> None:
         raise ValueError(message)
 
 
-@functools.cache  # asked for every config that is made, and a ledger makes thousands
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _check_choices(section: Any, prefix: str = "") -> None:
-    """Refuse a value that is none of a setting's choices, naming both: a typo must not pick a default."""
-    kind: Any = type(section)
-    for name, hint in _hints(kind).items():
-        value = getattr(section, name)
-        if dataclasses.is_dataclass(value):
-            _check_choices(value, f"{prefix}{name}.")
-        elif get_origin(hint) is Literal and value not in get_args(hint):
-            _require(False, f"{prefix}{name} is {value!r}: choose one of {', '.join(get_args(hint))}")
-        elif hint is int:
-            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-            _require(whole, f"{prefix}{name} is {value!r}: it must be a whole number")
-
-
 @dataclass(frozen=True, kw_only=True)
-class Instance:
+class Instance(Section, section="ins"):
     """Instance loss, Sec. 3.5; ReMix Eq. 3-4."""
 
     negatives: Negatives = "mixed"  # paper: "all negative instances in a mini-batch"
     include_self: bool = True  # the 1/N_K normaliser counts the anchor's own key
     denominator: Literal["one_pos", "all_pos"] = "one_pos"
-    tau_multi: float = 0.1
-    tau_single: float = 0.2
+    tau_multi: Positive = 0.1
+    tau_single: Positive = 0.2
     use_single: bool = True  # ReMix Table 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augmentation:
+class Augmentation(Section, section="aug"):
     """Augmentation loss, ReMix Eq. 6, and which views the encoders see."""
 
-    tau: float = 0.1
+    tau: Positive = 0.1
     views: Literal["A", "B", "C", "economy"] = "A"
     negatives: Negatives = "mixed"
     use_single: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class CentroidTerm:
+class CentroidTerm(Section, section="cen"):
     """Centroids loss, ReMix Eq. 9."""
 
     feature: Literal["raw", "unit"] = "raw"
     centroid: Literal["asis", "unit"] = "asis"
     scope: Literal["batch", "all"] = "batch"
-    tau_multi: float = 0.5
-    tau_single: float = 0.6
+    tau_multi: Positive = 0.5
+    tau_single: Positive = 0.6
     use_single: Literal["on", "off", "centroids_only"] = "on"  # centroids_only: negatives, no anchors
 
 
 @dataclass(frozen=True, kw_only=True)
-class CameraTerm:
+class CameraTerm(Section, section="cc"):
     """Camera centroids loss, ReMix Eq. 7-8; multi-camera rows only."""
 
     exclude_own: bool = False
     denominator: Literal["joint", "per_positive"] = "joint"
     reduction: Literal["mean", "camera_sum"] = "mean"
-    hard_negatives: int = 50
-    tau: float = 0.07
-    weight: float = 0.5  # gamma
+    hard_negatives: Number = 50
+    tau: Positive = 0.07
+    weight: Amount = 0.5  # gamma
 
 
 @dataclass(frozen=True, kw_only=True)
-class Relabeling:
+class Relabeling(Section, section="rm"):
     """Relabeling Module, Sec. 3.2."""
 
     on: bool = True
-    start_epoch: int = 1  # first epoch = 0: there is no memory to compare with yet
+    start_epoch: Count = 1  # first epoch = 0: there is no memory to compare with yet
     reading: Literal["all", "others", "own_filter"] = "all"
-    tau_rel: float = 0.6  # Table 10
-    tau_remove: float = 0.5
-    tau_merge: float = 0.8
+    tau_rel: Cosine = 0.6  # Table 10
+    tau_remove: Cosine = 0.5
+    tau_merge: Cosine = 0.8
     merging: bool = True  # False: filter and relabel only, as in the early blocks of Table 10
     merge_centroid: Literal["weighted", "mean"] = "weighted"
     scope: Literal["global", "video"] = "global"
@@ -106,81 +90,67 @@ class Relabeling:
     calibrate: Literal["off", "cross_video"] = "off"  # ours, not the paper's
     reset_labels_each_epoch: bool = False  # True: refine the tracker's labels afresh each epoch
 
-    def __post_init__(self) -> None:
+    def _agree(self) -> None:
         _require(
             self.tau_remove <= self.tau_rel,
             f"rm.tau_remove ({self.tau_remove}) exceeds rm.tau_rel ({self.tau_rel}): "
             "an image would be removed and relabeled at once; lower tau_remove",
         )
-        for name in ("tau_rel", "tau_remove", "tau_merge"):
-            value = getattr(self, name)
-            _require(-1 <= value <= 1, f"rm.{name} is a cosine: {value} is outside [-1, 1]")
-        _require(self.start_epoch >= 1, "rm.start_epoch must be at least 1: epoch 0 has no memory yet")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EfficientCentroids:
+class EfficientCentroids(Section, section="ecm"):
     """Efficient Centroids Module, Sec. 3.3, Eq. 3."""
 
-    K: int | Literal["all"] = 4  # images drawn per PID and epoch, Table 5
-    alpha: float = 0.3  # weight of the old centroid, Table 7
+    K: Count | Literal["all"] = 4  # images drawn per PID and epoch, Table 5
+    alpha: Decay = 0.3  # weight of the old centroid, Table 7
     renorm: bool = False
     naive: bool = False  # True: recomputed every epoch from all images (no K, no alpha)
     before_merge: bool = False  # True: Eq. 3 on refined labels, then merge
 
-    def __post_init__(self) -> None:
-        _require(self.K == "all" or self.K >= 1, f"ecm.K must be at least 1 or 'all', got {self.K}")
-        _require(0 <= self.alpha < 1, f"ecm.alpha must lie in [0, 1), got {self.alpha}")
-
 
 @dataclass(frozen=True, kw_only=True)
-class DataSampling:
+class DataSampling(Section, section="dsm"):
     """Data Sampling Module, Sec. 3.4."""
 
     mode: Literal["median", "mean", "hard", "soft", "random", "off"] = "median"  # Table 8
     target: Literal["global", "row"] = "global"
-    queue_epochs: float | None = 30.0  # FIFO length, Table 9
-    queue_fraction: float | None = None  # of the live PIDs; replaces queue_epochs on small worlds
-    min_images: int = 1  # PIDs with fewer images are not sampled
+    queue_epochs: Amount | None = 30.0  # FIFO length, Table 9
+    queue_fraction: Amount | None = None  # of the live PIDs; replaces queue_epochs on small worlds
+    min_images: Count = 1  # PIDs with fewer images are not sampled
 
-    def __post_init__(self) -> None:
+    def _agree(self) -> None:
         _require(
             (self.queue_epochs is None) != (self.queue_fraction is None),
-            "set exactly one of dsm.queue_epochs and dsm.queue_fraction (0 disables the queue)",
+            f"dsm.queue_epochs is {self.queue_epochs}, dsm.queue_fraction {self.queue_fraction}: set exactly "
+            "one of the two, and the other to none (0 is no queue)",
         )
-        length = self.queue_epochs if self.queue_fraction is None else self.queue_fraction
-        _require(length is not None and length >= 0, f"the queue length must not be negative, got {length}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remix:
+class Remix(Section, section="remix"):
     """ReMix's pseudo-labels: videos clustered by DBSCAN each epoch (its Algorithm 2, Sec. 4.2)."""
 
     labels: Literal["clusters", "given"] = "clusters"  # given: the dataset's own (DynaMix Table 3, row 1)
-    eps: float = 0.8  # ReMix Table 8
-    min_samples: int = 4  # paper silent; ICE
+    eps: Positive = 0.8  # ReMix Table 8
+    min_samples: Count = 4  # paper silent; ICE
     metric: Literal["euclidean", "cosine", "jaccard"] = "euclidean"  # on unit features; paper silent
-    k1: int = 30  # neighbors of the k-reciprocal Jaccard distance; ICE takes eps 0.55 with it
-    k2: int = 6
-
-    def __post_init__(self) -> None:
-        _require(self.eps > 0, f"remix.eps must be positive, got {self.eps}")
-        for name in ("min_samples", "k1", "k2"):
-            _require(getattr(self, name) >= 1, f"remix.{name} must be at least 1, got {getattr(self, name)}")
+    k1: Count = 30  # neighbors of the k-reciprocal Jaccard distance; ICE takes eps 0.55 with it
+    k2: Count = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimization:
+class Optimization(Section, section="opt"):
     """Optimizer, schedule and momentum encoder, Sec. 4.2."""
 
     name: Literal["sgd", "adamw", "adam"] = "sgd"
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
-    sgd_momentum: float = 0.9  # paper silent; TransReID-SSL
+    lr: Amount = 1e-3
+    weight_decay: Amount = 1e-4
+    sgd_momentum: Decay = 0.9  # paper silent; TransReID-SSL
     schedule: Literal["constant", "cosine", "step"] = "constant"
-    warmup_epochs: float = 10.0
-    warmup_factor: float = 0.1
-    ema: float = 0.999  # lambda, Eq. 2
+    warmup_epochs: Amount = 10.0
+    warmup_factor: Share = 0.1
+    ema: Decay = 0.999  # lambda, Eq. 2
     ema_ramp: bool = False  # min(ema, (1 + t) / (10 + t)): a slow EMA cannot follow a short run
     ema_buffers: Literal["own", "ema", "copy"] = "own"
     # auto: bf16 on CUDA. A CPU that multiplies bf16 gains too, 1.4 to 1.7 times (tests/benchmarks/step.py).
@@ -189,18 +159,16 @@ class Optimization:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class Batch(Section, section="batch"):
     """Composition of a mini-batch, Sec. 4.2: N_P identities x N_K images per type."""
 
-    ids_multi: int = 8
-    ids_single: int = 8
-    images_multi: int = 4
-    images_single: int = 4
+    ids_multi: Number = 8
+    ids_single: Number = 8
+    images_multi: Count = 4
+    images_single: Count = 4
 
-    def __post_init__(self) -> None:
-        for name, least in (("ids_multi", 0), ("ids_single", 0), ("images_multi", 1), ("images_single", 1)):
-            value = getattr(self, name)
-            _require(value >= least, f"batch.{name} must be at least {least}, got {value}")
+    def _agree(self) -> None:
+        _require(self.size > 0, "batch.ids_multi and batch.ids_single are both 0: a batch needs identities")
 
     @property
     def size(self) -> int:
@@ -209,74 +177,71 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoder:
+class Encoder(Section, section="encoder"):
     """Which encoder and what follows it."""
 
     name: Literal[
         "vit_base", "vit_small", "resnet50", "resnet50_ibn", "swin_base", "ibn_cnn", "plain_cnn", "hybrid"
     ] = "vit_base"
-    image: tuple[int, int] = (256, 128)  # height, width
-    dim: int = 768  # embedding size D
-    width: int = 24  # first channels of the small IBN networks
+    image: Size = (256, 128)  # height, width
+    dim: Count = 768  # embedding size D
+    width: Count = 24  # first channels of the small IBN networks
     stem: Literal["patch", "conv"] = "patch"
-    patch: int = 16
+    patch: Count = 16
     neck: Literal["none", "affine_free", "bias_frozen"] = "none"  # batch norm that centers the embedding
     normalization: Literal["imagenet", "half", "luperson", "luperson_nl"] = "half"
-    seed: int = 0  # of the initial weights; `train` adds the run's seed
+    seed: Number = 0  # of the initial weights; `train` adds the run's seed
     weights: str = ""  # checksum of the file of pretrained weights that training starts from
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moco:
+class Moco(Section, section="moco"):
     """Pre-training without labels, MoCo v2; the cited paper's numbers."""
 
-    epochs: int = 200
-    batch: int = 256
-    queue: int = 65536  # keys of earlier batches
-    dim: int = 128  # of the projection, which only pre-training uses
-    tau: float = 0.2
-    least_crop: float = 0.2  # smallest share of the area that a random resized crop keeps
-    jitter: float = 0.4  # of brightness, contrast and saturation; of each channel half as much
-    ema: float = 0.999
+    epochs: Count = 200
+    batch: Count = 256
+    queue: Count = 65536  # keys of earlier batches
+    dim: Count = 128  # of the projection, which only pre-training uses
+    tau: Positive = 0.2
+    least_crop: Annotated[float, Range(above=0, high=1)] = (
+        0.2  # smallest share of the area that a random resized crop keeps
+    )
+    jitter: Share = 0.4  # of brightness, contrast and saturation; of each channel half as much
+    ema: Decay = 0.999
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.03
-    weight_decay: float = 1e-4
-    warmup_epochs: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "queue", "dim"):
-            _require(getattr(self, name) >= 1, f"moco.{name} must be at least 1, got {getattr(self, name)}")
-        _require(self.tau > 0, f"moco.tau must be positive, got {self.tau}")
+    lr: Amount = 0.03
+    weight_decay: Amount = 1e-4
+    warmup_epochs: Amount = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mannequins:
+class Mannequins(Section, section="mannequins"):
     """Sizes and noise of the embedded benchmark; documented in `data.mannequins.worlds`."""
 
-    image: tuple[int, int] = (64, 32)
-    plaza: tuple[int, int, int] = (150, 5, 2)  # people, cameras, images per person and camera
-    campus: tuple[int, int, int] = (150, 6, 1)
-    hall: tuple[int, int, int] = (200, 2, 3)
-    station: tuple[int, int, int] = (200, 6, 1)
-    studio: tuple[int, int, int] = (150, 8, 1)
-    videos: tuple[int, int, int] = (150, 4, 10)  # clips, people per clip, frames per person
-    moments: int = 6  # scenes and exposures a clip passes through; a person is seen in up to 3
-    fragment: float = 0.5  # chance that a track is cut and renamed
-    switch: float = 0.3  # chance that a track swaps identity with another one
-    junk: float = 0.12  # share of boxes that hold no (whole) person
-    clumping: float = 0.3  # share of people in dark clothes, uniforms, school classes
-    seed: int = 0
+    image: Size = (64, 32)
+    plaza: Sizes = (150, 5, 2)  # people, cameras, images per person and camera
+    campus: Sizes = (150, 6, 1)
+    hall: Sizes = (200, 2, 3)
+    station: Sizes = (200, 6, 1)
+    studio: Sizes = (150, 8, 1)
+    videos: Sizes = (150, 4, 10)  # clips, people per clip, frames per person
+    moments: Count = 6  # scenes and exposures a clip passes through; a person is seen in up to 3
+    fragment: Share = 0.5  # chance that a track is cut and renamed
+    switch: Share = 0.3  # chance that a track swaps identity with another one
+    junk: Share = 0.12  # share of boxes that hold no (whole) person
+    clumping: Share = 0.3  # share of people in dark clothes, uniforms, school classes
+    seed: Number = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(Section):
     """Everything a run depends on besides the data. Defaults: the paper's."""
 
-    profile: str = "paper"
+    profile: Literal["tiny", "mini", "gpu", "paper"] = "paper"
     method: Literal["dynamix", "remix"] = "dynamix"
-    seed: int = 0
-    epochs: int = 100
-    iterations: int = 400
+    seed: Number = 0
+    epochs: Count = 100
+    iterations: Count = 400
     ins: Instance = field(default_factory=Instance)
     aug: Augmentation = field(default_factory=Augmentation)
     cen: CentroidTerm = field(default_factory=CentroidTerm)
@@ -290,15 +255,9 @@ class Config:
     encoder: Encoder = field(default_factory=Encoder)
     moco: Moco = field(default_factory=Moco)
     mannequins: Mannequins = field(default_factory=Mannequins)
-    workers: int = 4  # loader processes, used when the images do not fit in memory
-    memory_gb: float = 4.0  # images up to this size are kept decoded in memory
+    workers: Number = 4  # loader processes, used when the images do not fit in memory
+    memory_gb: Amount = 4.0  # images up to this size are kept decoded in memory
     on_bad_image: Literal["error", "skip"] = "error"  # skip: leave unreadable images out, and say so
-
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("iterations", 1), ("seed", 0)):
-            value = getattr(self, name)
-            _require(value >= least, f"{name} must be at least {least}, got {value}")
-        _check_choices(self)
 
     @property
     def clusters(self) -> bool:
@@ -307,17 +266,20 @@ class Config:
 
 
 def change(config: Config, **changes: Any) -> Config:
-    """`config` with `section__field=value` (nested) or `field=value` replaced."""
+    """`config` with `section__field=value` (nested) or `field=value` replaced.
+
+    Raises ValueError on a setting there is not, a value of another type or out of its range.
+    """
     nested: dict[str, dict[str, Any]] = {}
-    flat: dict[str, Any] = {}
+    known = _flat(config)
     for key, value in changes.items():
-        section, _, name = key.partition("__")
-        if name:
-            nested.setdefault(section, {})[name] = value
-        else:
-            flat[key] = value
-    for section, fields in nested.items():
-        flat[section] = replace(getattr(config, section), **fields)
+        section, _, name = key.rpartition("__")
+        whole = key in fields.hints(Config)  # a whole section, or a field beside them
+        _require(whole or f"{section}.{name}" in known, f"there is no setting {key.replace('__', '.')}")
+        nested.setdefault(section, {})[name] = value
+    flat = nested.pop("", {})
+    for section, values in nested.items():
+        flat[section] = replace(flat.get(section, getattr(config, section)), **values)
     return replace(config, **flat)
 
 
@@ -329,23 +291,32 @@ def differences(saved: Config, asked: Config) -> list[str]:
 
 
 def override(config: Config, texts: Sequence[str]) -> Config:
-    """`config` with settings given as text, `section.field=value`; an unknown or malformed one raises."""
+    """`config` with settings given as text, `section.field=value`, all at once.
+
+    Raises ValueError naming the setting, the value and what is allowed.
+    """
+    known, changes = _flat(config), {}
     for text in texts:
         name, mark, value = text.partition("=")
-        known = _flat(config)
+        name = name.strip()
         _require(bool(mark), f"--set {text}: write section.field=value, as rm.tau_rel=0.6")
         near = [field for field in known if field.partition(".")[0] == name.partition(".")[0]] or list(known)
         _require(
             name in known,
             f"--set {text}: no setting {name}; write section.field=value with one of {', '.join(near)}",
         )
+        _require(name not in ELSEWHERE, f"--set {text}: give it as {ELSEWHERE.get(name)}")
+        _require(name not in changes, f"--set {text}: {name} is set twice")
         try:
-            parsed = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            parsed = value  # a word, such as median
-        parsed = float(parsed) if isinstance(known[name], float) and isinstance(parsed, int) else parsed
-        config = change(config, **{name.replace(".", "__"): parsed})
-    return config
+            changes[name] = fields.read(value, _hint(name))
+        except ValueError as error:
+            raise ValueError(f"--set {text}: {error}") from None
+    return change(config, **{name.replace(".", "__"): value for name, value in changes.items()})
+
+
+def _hint(name: str) -> Any:
+    section, _, field = name.rpartition(".")
+    return fields.hints(fields.hints(Config)[section] if section else Config)[field]
 
 
 def to_json(config: Config) -> str:
@@ -354,20 +325,24 @@ def to_json(config: Config) -> str:
 
 
 def from_json(text: str) -> Config:
-    """The inverse of `to_json`; unknown or missing fields raise."""
-    return _build(Config, json.loads(text))
+    """The inverse of `to_json`; a field that is missing has its default.
+
+    Raises ValueError on text that is not JSON, an unknown field, and a value that no config may have.
+    """
+    return _build(Config, json.loads(text), "the settings")
 
 
-def _build(kind: Any, values: dict[str, Any]) -> Any:
-    hints = get_type_hints(kind)
-    unknown = sorted(set(values) - set(hints))
+def _build(kind: Any, values: Any, name: str) -> Any:
+    _require(isinstance(values, dict), f"{name} must be an object of JSON, not {values!r:.60}")
+    known = fields.hints(kind)
+    unknown = sorted(set(values) - set(known))
     _require(not unknown, f"unknown settings for {kind.__name__}: {', '.join(unknown)}")
     made = {}
-    for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]):
-            made[name] = _build(hints[name], value)
+    for key, value in values.items():
+        if dataclasses.is_dataclass(known[key]):
+            made[key] = _build(known[key], value, key)
         else:
-            made[name] = tuple(value) if isinstance(value, list) else value
+            made[key] = tuple(value) if isinstance(value, list) else value
     return kind(**made)
 
 

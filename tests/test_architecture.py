@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 # Lower numbers know nothing of higher ones; the longest matching prefix decides.
 TIERS = {
+    "dynamix.fields": 0,
     "dynamix.config": 0,
     "dynamix.forks": 0,
     "dynamix.data.table": 1,

@@ -1,12 +1,13 @@
 """`build`: from the encoder's settings to a network with fixed initial weights."""
 
-from typing import get_args, get_type_hints
+from typing import get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from dynamix import config as settings
+from dynamix import fields
 from dynamix.encoders import ibn, resnet_ibn, swin, vit
 from dynamix.encoders.neck import neck
 
@@ -62,5 +63,5 @@ def _body(config: settings.Encoder) -> nn.Module:
         return resnet_ibn.resnet(config.name, config.image, config.dim)
     if config.name == "swin_base":
         return swin.Swin(config.image, config.dim)
-    known = ", ".join(get_args(get_type_hints(settings.Encoder)["name"]))
+    known = ", ".join(get_args(fields.hints(settings.Encoder)["name"]))
     raise ValueError(f"unknown encoder.name {config.name!r}: choose one of {known}")
