@@ -5,9 +5,11 @@ rounding of a decision is scored again in float64, one pair at a time in a fixed
 is that of the float64 cosines, equal images tie exactly, and `chunk` never changes the answer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,14 +17,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dynamix.similarity import row_sums, unit
-from dynamix.similarity.exact import product
+from dynamix.similarity.exact import full_precision, product
+from dynamix.similarity.threads import alone, cores, spread
 
 PAIRS = 2**22  # numbers gathered at once for doubtful pairs
 CACHED = 2**18  # and on the CPU, where they then stay in the cache
+RANKED = 2**20  # scores put in order at once
 TILE = 4096  # gallery images multiplied at once
-SHORT = 192  # terms of one product: the fewer, the smaller the error and what must be scored again
-FEW = 64  # intervals that are looked through one by one
+SHORT = 128  # terms of one product: the fewer, the smaller the error and what must be scored again
 JUNK = -1
+UNKNOWN = -1  # a camid: nobody knows whether it is another camera
+
+
+Array = Tensor | np.ndarray | Sequence[Any]  # a tensor, an array or plain lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +64,15 @@ class LabelQuality:
     v_measure: float  # harmonic mean of homogeneity and completeness
 
 
+@alone()
 @torch.no_grad()
 def evaluate(
-    query_features: Float[Tensor, "Q F"] | Float[np.ndarray, "Q F"],
-    gallery_features: Float[Tensor, "G D"] | Float[np.ndarray, "G D"],
-    query_pids: Int[Tensor, " q"] | Int[np.ndarray, " q"],
-    gallery_pids: Int[Tensor, " g"] | Int[np.ndarray, " g"],
-    query_camids: Int[Tensor, " qc"] | Int[np.ndarray, " qc"],
-    gallery_camids: Int[Tensor, " gc"] | Int[np.ndarray, " gc"],
+    query_features: Array,  # (Q, D)
+    gallery_features: Array,  # (G, D)
+    query_pids: Array,  # (Q,)
+    gallery_pids: Array,  # (G,)
+    query_camids: Array,  # (Q,)
+    gallery_camids: Array,  # (G,)
     *,
     chunk: int = 256,
     max_rank: int = 50,
@@ -72,10 +80,10 @@ def evaluate(
 ) -> Scores:
     """CMC, mAP and mINP of ranking the gallery by cosine for each query (Market-1501 protocol).
 
-    Per query, gallery images with pid -1 (junk) and those of the query's pid and camera are deleted; ties
-    are broken by gallery row. Queries left without a match are skipped and not counted. "trapezoid" is the
-    average precision of the original Market-1501 code. mINP: matches over the rank of the last match.
-    Memory O(chunk x G).
+    Per query, gallery images with pid -1 (junk) and those of the query's pid and camera are deleted (a
+    camid of -1 is not known: it is the same camera as no other); ties are broken by gallery row. Queries
+    left without a match are skipped and not counted. "trapezoid" is the average precision of the original
+    Market-1501 code. mINP: matches over the rank of the last match. Memory O(chunk x G).
 
     Raises:
         ValueError: no query has a match, features that are not finite, sizes that disagree, chunk < 1.
@@ -87,21 +95,23 @@ def evaluate(
     sides = _sides(
         query_features, gallery_features, query_pids, gallery_pids, query_camids, gallery_camids, chunk
     )
-    found = [_match_ranks(sides, rows) for rows in _chunks(sides, chunk)]
+    with full_precision(sides.query.device):
+        found = list(spread(partial(_match_ranks, sides), _chunks(sides, chunk), sides.query.device))
     query, rank = (np.concatenate([part[k] for part in found] or [np.empty(0, int)]) for k in (0, 1))
     if not len(query):
         raise ValueError(_why_no_match(sides))
     return _summary(query, rank, max_rank, average_precision)
 
 
+@alone()
 @torch.no_grad()
 def ranked_lists(
-    query_features: Float[Tensor, "Q F"] | Float[np.ndarray, "Q F"],
-    gallery_features: Float[Tensor, "G D"] | Float[np.ndarray, "G D"],
-    query_pids: Int[Tensor, " q"] | Int[np.ndarray, " q"],
-    gallery_pids: Int[Tensor, " g"] | Int[np.ndarray, " g"],
-    query_camids: Int[Tensor, " qc"] | Int[np.ndarray, " qc"],
-    gallery_camids: Int[Tensor, " gc"] | Int[np.ndarray, " gc"],
+    query_features: Array,  # (Q, D)
+    gallery_features: Array,  # (G, D)
+    query_pids: Array,  # (Q,)
+    gallery_pids: Array,  # (G,)
+    query_camids: Array,  # (Q,)
+    gallery_camids: Array,  # (G,)
     *,
     top: int = 10,
     chunk: int = 256,
@@ -134,9 +144,7 @@ def ranked_lists(
     return lists
 
 
-def label_quality(
-    labels: Int[Tensor, " N"] | Int[np.ndarray, " N"], truth: Int[Tensor, " M"] | Int[np.ndarray, " M"]
-) -> LabelQuality:
+def label_quality(labels: Array, truth: Array) -> LabelQuality:
     """Pairwise precision, recall and F1 of labels, and the V-measure (Rosenberg and Hirschberg 2007).
 
     Over the rows where both are >= 0: -1 is a removed image in `labels`, junk in `truth`. A share of no
@@ -146,7 +154,7 @@ def label_quality(
     Raises:
         ValueError: sizes that disagree.
     """
-    said, true = _array(labels), _array(truth)
+    said, true = _whole(labels, "labels"), _whole(truth, "truth")
     if len(said) != len(true):
         raise ValueError(f"{len(said)} labels for {len(true)} true identities: pass one per row")
     known = (said >= 0) & (true >= 0)
@@ -185,7 +193,7 @@ class _Sides(NamedTuple):
 
     query: Float[Tensor, "Q D"]
     gallery: Float[Tensor, "G D"]
-    gallery_unit: Float[Tensor, "G D"]
+    gallery_unit: tuple[Tensor, ...]  # in pieces of SHORT columns
     query_lengths: Float[Tensor, " Q"]  # float64
     gallery_lengths: Float[Tensor, " G"]
     query_pids: Int[np.ndarray, " Q"]
@@ -196,20 +204,15 @@ class _Sides(NamedTuple):
     by_pid: Int[np.ndarray, " G"]  # positions in ascending order of pid
 
 
-Array = Tensor | np.ndarray
-
-
 def _sides(
     query: Array, gallery: Array, query_pids: Array, gallery_pids: Array, query_camids: Array,
     gallery_camids: Array, chunk: int,
 ) -> _Sides:  # fmt: skip
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
-    if query.ndim != 2 or gallery.ndim != 2:
-        raise ValueError(f"features must be one row per image, got shapes {query.shape} and {gallery.shape}")
-    if query.shape[1] != gallery.shape[1]:
-        raise ValueError(f"query features have D = {query.shape[1]}, gallery features D = {gallery.shape[1]}")
-    q, g = _tensor(query), _tensor(gallery)
+    q, g = _features(query, "query"), _features(gallery, "gallery")
+    if q.shape[1] != g.shape[1]:
+        raise ValueError(f"query features have D = {q.shape[1]}, gallery features D = {g.shape[1]}")
     ids = []
     for rows, name, side in (
         (q, "query", (query_pids, query_camids)),
@@ -219,20 +222,29 @@ def _sides(
         if bad is not None:
             raise ValueError(f"{name} feature row {bad} is not finite: the encoder diverged on this image")
         for column, what in zip(side, ("pids", "camids"), strict=True):
-            if len(column) != len(rows):
+            ids.append(_whole(column, f"{name}_{what}"))
+            if len(ids[-1]) != len(rows):
                 raise ValueError(
-                    f"{len(column)} {name}_{what} for {len(rows)} {name} features: pass one per row"
+                    f"{len(ids[-1])} {name}_{what} for {len(rows)} {name} features: pass one per row"
                 )
-            ids.append(_array(column).astype(np.int64))
     dtype = torch.promote_types(torch.promote_types(q.dtype, g.dtype), torch.float32)  # half is too coarse
     kept = np.flatnonzero(ids[2] != JUNK)
     if len(kept) < len(g):
         g = g[torch.from_numpy(kept).to(g.device)]
     q, g, pids = q.to(dtype), g.to(q.device, dtype), ids[2][kept]
     return _Sides(
-        q, g, unit(g), _lengths(q), _lengths(g), ids[0], pids, ids[1], ids[3][kept], kept,
-        np.argsort(pids, kind="stable"),
-    )  # fmt: skip
+        query=q,
+        gallery=g,
+        gallery_unit=_pieces(unit(g)),
+        query_lengths=_lengths(q),
+        gallery_lengths=_lengths(g),
+        query_pids=ids[0],
+        gallery_pids=pids,
+        query_camids=ids[1],
+        gallery_camids=ids[3][kept],
+        gallery_rows=kept,
+        by_pid=np.argsort(pids, kind="stable"),
+    )
 
 
 def _not_finite(rows: Float[Tensor, "n D"]) -> int | None:
@@ -243,53 +255,69 @@ def _not_finite(rows: Float[Tensor, "n D"]) -> int | None:
     return int(bad.nonzero()[0, 0]) if bad.any() else None
 
 
-def _tensor(x: Array) -> Tensor:
-    if isinstance(x, Tensor):
-        return x.detach()
-    return torch.from_numpy(x if x.flags.writeable else x.copy())  # torch warns of read-only memory
+def _features(x: Array, name: str) -> Float[Tensor, "n D"]:
+    """Raises ValueError unless `x` holds one row of numbers per image."""
+    try:
+        # torch warns of read-only memory; lists of rows of unequal length make no array
+        rows = x.detach() if isinstance(x, Tensor) else torch.from_numpy(np.require(x, requirements="W"))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{name} features are no rows of numbers, all of one length: {error}") from error
+    if rows.ndim != 2:
+        raise ValueError(f"{name} features must be one row per image, got shape {tuple(rows.shape)}")
+    return rows if rows.is_floating_point() else rows.double()
 
 
-def _array(x: Array) -> np.ndarray:
-    return x.detach().cpu().numpy() if isinstance(x, Tensor) else x
+def _whole(x: Array, name: str) -> Int[np.ndarray, " n"]:
+    """Raises ValueError unless `x` holds one whole number per row."""
+    values = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x)
+    if values.ndim != 1 or values.dtype.kind not in "iuf" or (values.size and np.mod(values, 1).any()):
+        raise ValueError(f"{name} must be one whole number per row, got {str(x)[:60]}")
+    return values.astype(np.int64)
 
 
-def _chunks(sides: _Sides, chunk: int) -> Iterator[slice]:
-    starts = range(0, len(sides.query), chunk)
-    return (slice(start, min(start + chunk, len(sides.query))) for start in starts)
+def _chunks(sides: _Sides, chunk: int) -> list[slice]:
+    """Parts of the queries; all that are at work at a time have at most `chunk`."""
+    step = chunk
+    if sides.query.device.type == "cpu":  # threads gain nothing where a part is over in no time
+        step = min(chunk, max(chunk // cores(), RANKED // (1 + len(sides.gallery))))
+    starts = range(0, len(sides.query), step)
+    return [slice(start, min(start + step, len(sides.query))) for start in starts]
 
 
 class _Matches(NamedTuple):
-    """The matches of some queries: those of the k-th are column[start[k] : start[k + 1]]."""
+    """The matches of some queries, by query."""
 
+    row: Int[np.ndarray, " K"]  # of the query among them
     column: Int[np.ndarray, " K"]
-    start: Int[np.ndarray, " q1"]
 
 
 def _block(sides: _Sides, rows: slice) -> tuple[Float[Tensor, "q G"], _Matches]:
     """Approximate similarities of some queries, -inf where an image is not ranked, and their matches."""
     pids = sides.query_pids[rows]
     first, last = (
-        np.searchsorted(sides.gallery_pids[sides.by_pid], pids, side) for side in ("left", "right")
+        np.searchsorted(sides.gallery_pids, pids, side, sides.by_pid) for side in ("left", "right")
     )
     count = last - first
     row = np.repeat(np.arange(len(pids)), count)
     column = sides.by_pid[np.arange(len(row)) + np.repeat(first - np.cumsum(count) + count, count)]
-    own_camera = sides.query_camids[rows][row] == sides.gallery_camids[column]
+    camids = sides.query_camids[rows][row]
+    own = (camids == sides.gallery_camids[column]) & (camids != UNKNOWN)
     scores = _products(unit(sides.query[rows]), sides.gallery_unit)
-    own = torch.from_numpy(np.stack((row[own_camera], column[own_camera]))).to(scores.device)
-    scores[own[0], own[1]] = -torch.inf
-    matches = np.bincount(row[~own_camera], minlength=len(pids))
-    return scores, _Matches(column[~own_camera], np.append(0, np.cumsum(matches)))
+    scores[tuple(torch.from_numpy(at[own]).to(scores.device) for at in (row, column))] = -torch.inf
+    return scores, _Matches(row[~own], column[~own])
 
 
-def _products(left: Float[Tensor, "q D"], right: Float[Tensor, "G D"]) -> Float[Tensor, "q G"]:
-    """left @ right.T, each entry a sum of short products: its error is bounded by that of a short one."""
-    scores, pieces = left.new_empty(len(left), len(right)), left.split(SHORT, dim=1)
-    for start in range(0, len(right), TILE):
-        some = right[start : start + TILE].split(SHORT, dim=1)
-        out = scores[:, start : start + TILE]
-        for number, (a, b) in enumerate(zip(pieces, some, strict=True)):
-            part = product(a.contiguous(), b.contiguous())
+def _pieces(rows: Float[Tensor, "n D"]) -> tuple[Tensor, ...]:
+    return tuple(piece.contiguous() for piece in rows.split(SHORT, dim=1))
+
+
+def _products(left: Float[Tensor, "q D"], right: tuple[Tensor, ...]) -> Float[Tensor, "q G"]:
+    """left @ right.T, right in `_pieces`: sums of short products, whose error is that of a short one."""
+    scores = left.new_zeros(len(left), len(right[0])) if right else left.new_empty(len(left), 0)
+    for start in range(0, scores.shape[1], TILE):
+        for number, (a, b) in enumerate(zip(_pieces(left), right, strict=True)):
+            part = product(a, b[start : start + TILE])
+            out = scores[:, start : start + TILE]
             out.copy_(part) if number == 0 else out.add_(part)
     return scores
 
@@ -300,118 +328,138 @@ def _margin(dtype: torch.dtype, dim: int) -> float:
 
 
 def _exact(sides: _Sides, i: Int[np.ndarray, " E"], j: Int[np.ndarray, " E"]) -> Float[np.ndarray, " E"]:
-    """Cosines of pairs in float64, bit for bit the same wherever a pair stands."""
+    """Cosines of pairs in float64, bit for bit the same wherever a pair stands; `i` ascending."""
     a, b = (torch.from_numpy(side).to(sides.query.device) for side in (i, j))
+    few = sides.query[i[0] : i[-1] + 1].double() if len(i) else sides.query[:0].double()
     step = max(1, (PAIRS if a.is_cuda else CACHED) // max(1, sides.query.shape[1]))
     products = [
-        row_sums(sides.query.index_select(0, one).double().mul_(sides.gallery.index_select(0, other)))
+        _dots(few.index_select(0, one - int(i[0])), sides.gallery.index_select(0, other).double())
         for one, other in zip(a.split(step), b.split(step), strict=True)
     ]
     return (torch.cat(products) / (sides.query_lengths[a] * sides.gallery_lengths[b])).cpu().numpy()
 
 
+def _dots(left: Float[Tensor, "n D"], right: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
+    """Products of rows, summed in an order that does not depend on where a row stands."""
+    if left.is_cuda:
+        return row_sums(left * right)
+    return torch.from_numpy(np.einsum("ij,ij->i", left.numpy(), right.numpy()))  # several times as fast
+
+
 def _lengths(features: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
+    """In float64, 1 for a zero row, whose cosine with everything is then 0."""
+
+    def measure(part: Tensor) -> Tensor:
+        return _dots(part.double(), part.double()).sqrt()
+
     step = max(1, (PAIRS if features.is_cuda else CACHED) // max(1, features.shape[1]))
-    length = torch.cat([row_sums(part.double().square()).sqrt() for part in features.split(step)])
-    return length.where(length > 0, 1)  # a zero row has cosine 0 with everything
-
-
-class _Doubt(NamedTuple):
-    """Images of one query too close to a match to tell their order without exact scores."""
-
-    query: int
-    column: Int[np.ndarray, " n"]  # the images, matches among them, ascending
-    match: Int[np.ndarray, " m"]  # the matches whose rank depends on them, as columns
-    place: Int[np.ndarray, " m"]  # where those stand among all matches
-    above: Int[np.ndarray, " m"]  # images surely above them that are not in `column`
+    length = torch.cat(list(spread(measure, features.split(step), features.device)))
+    return length.where(length > 0, 1)
 
 
 def _match_ranks(sides: _Sides, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-    """Query and rank of every match of some queries, by query; only images near a match are looked at.
-
-    The rank of a match is 1 + the images above it + the images tied with it that stand before it.
-    """
+    """Query and rank of every match of some queries, by query."""
     block, matches = _block(sides, rows)
-    scores, margin = block.cpu().numpy(), _margin(block.dtype, sides.query.shape[1])
-    rank = np.empty(len(matches.column), dtype=np.int64)
-    waiting: list[_Doubt] = []
-    pairs = 0
-    for k, row in enumerate(scores):
-        place = np.arange(matches.start[k], matches.start[k + 1])
-        if not len(place):
-            continue
-        rank[place], doubt = _ranks_of(row, matches.column[place], margin)
-        if doubt is not None:
-            waiting.append(doubt._replace(query=rows.start + k, place=place[doubt.place]))
-            pairs += len(doubt.column)
-        if pairs > PAIRS:
-            _decide(sides, waiting, rank)
-            waiting, pairs = [], 0
-    _decide(sides, waiting, rank)
-    return rows.start + np.repeat(np.arange(len(scores)), np.diff(matches.start)), rank
+    scores, margin = block.float().cpu().numpy(), _margin(block.dtype, sides.query.shape[1])
+    step = max(1, RANKED // max(1, scores.shape[1]))
+    ranks = []
+    for first in range(0, len(scores), step):
+        some = slice(*np.searchsorted(matches.row, (first, first + step)))
+        part = _Matches(matches.row[some] - first, matches.column[some])
+        ranks.append(_ranks(sides, rows.start + first, scores[first : first + step], part, margin))
+    return rows.start + matches.row, np.concatenate(ranks)
 
 
-def _ranks_of(
-    row: Float[np.ndarray, " G"], match: Int[np.ndarray, " M"], margin: float
-) -> tuple[Int[np.ndarray, " M"], _Doubt | None]:
-    """Ranks of one query's matches, and what leaves some of them in doubt."""
-    level = row[match]
-    low, high = level - margin, level + margin
-    near = np.flatnonzero(row >= low.min())  # all others are surely below every match
-    score = row[near]
-    above, reached = _counts(score, low, high)
-    doubtful = np.flatnonzero(reached - above > 1)  # more than itself
-    if not len(doubtful):
-        return 1 + above, None
-    inside = _inside(score, np.sort(low[doubtful]), np.sort(high[doubtful]))
-    sure = above[doubtful] - _counts(score[inside], low[doubtful], high[doubtful])[0]
-    return 1 + above, _Doubt(0, near[inside], match[doubtful], doubtful, sure)
+def _ranks(
+    sides: _Sides, first: int, scores: Float[np.ndarray, "q G"], matches: _Matches, margin: float
+) -> Int[np.ndarray, " K"]:
+    """The rank of each match: 1 + the images above it + the images tied with it that stand before it.
+
+    Of images within `margin` of a match exact scores decide. `first` is the first of the queries.
+    """
+    row, column = matches
+    level = scores[row, column]
+    least = np.full(len(scores), np.inf, np.float32)
+    np.minimum.at(least, row, level - margin)
+    order = _Order.of(scores, least)
+    begin, end = order.between(row, level - margin, level + margin)
+    rank = 1 + order.bounds[row + 1] - end
+    doubtful = np.flatnonzero(end - begin > 1)  # more than itself
+    if len(doubtful):
+        start, stop = _joined(begin[doubtful], end[doubtful])
+        group = np.repeat(np.arange(len(start)), stop - start)
+        query, image = order.images(np.arange(len(group)) + (stop - np.cumsum(stop - start))[group])
+        better = _places(group, -_exact(sides, first + query, image), image)
+        size = scores.shape[1]
+        mine = _find(query * size + image, row[doubtful] * size + column[doubtful])
+        rank[doubtful] = 1 + order.bounds[row[doubtful] + 1] - stop[group[mine]] + better[mine]
+    return rank
 
 
-def _counts(
-    score: Float[np.ndarray, " n"], low: Float[np.ndarray, " m"], high: Float[np.ndarray, " m"]
-) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
-    """How many scores lie above each `high`, and how many reach each `low`."""
-    n, m = len(score), len(low)
-    if n * (80 - m) > 12_000 * m:  # two comparisons of a line and m calls cost less than its sort
-        counts = np.array(
-            [
-                (np.count_nonzero(score > b), np.count_nonzero(score >= a))
-                for a, b in zip(low, high, strict=True)
-            ]
-        )
-        return counts[:, 0], counts[:, 1]
-    ordered = np.sort(score)
-    return n - np.searchsorted(ordered, high, "right"), n - np.searchsorted(ordered, low, "left")
+class _Order(NamedTuple):
+    """Images of some queries in ascending order of score, query after query.
+
+    A score and its image share a number: numbers are what numpy sorts fastest.
+    """
+
+    key: Int[np.ndarray, " n"]
+    bounds: Int[np.ndarray, " q1"]  # the k-th query's are bounds[k] to bounds[k + 1]
+
+    @classmethod
+    def of(cls, scores: Float[np.ndarray, "q G"], least: Float[np.ndarray, " q"]) -> "_Order":
+        """The images that reach their query's `least`: all others are surely below every match."""
+        near = np.flatnonzero(scores >= least[:, None])
+        edges = np.arange(len(scores) + 1) * scores.shape[1]
+        bounds = np.searchsorted(near, edges)
+        key = (_ordinal(scores.ravel()[near]) << 32) + near
+        for start, stop, edge in zip(bounds[:-1].tolist(), bounds[1:].tolist(), edges.tolist(), strict=False):
+            key[start:stop] -= edge
+            key[start:stop].sort()
+        return cls(key, bounds)
+
+    def between(
+        self, row: Int[np.ndarray, " K"], low: Float[np.ndarray, " K"], high: Float[np.ndarray, " K"]
+    ) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
+        """Of some queries, in ascending order, where the scores from `low` to `high` begin and end."""
+        ends = np.stack((_ordinal(low), _ordinal(high) + 1)) << 32
+        found = np.empty_like(ends)
+        some = np.searchsorted(row, np.arange(len(self.bounds)))
+        for k, (start, stop) in enumerate(pairwise(self.bounds.tolist())):
+            mine = slice(some[k], some[k + 1])
+            found[:, mine] = start + np.searchsorted(self.key[start:stop], ends[:, mine])
+        return found[0], found[1]
+
+    def images(self, at: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+        """Query and image that stand at those places."""
+        return np.searchsorted(self.bounds, at, "right") - 1, self.key[at] & (2**32 - 1)
 
 
-def _inside(
-    score: Float[np.ndarray, " n"], low: Float[np.ndarray, " m"], high: Float[np.ndarray, " m"]
-) -> Int[np.ndarray, " inside"]:
-    """Which scores lie in one of the intervals; those are ascending and may overlap."""
-    gap = low[1:] > high[:-1]
-    low, high = low[np.append(True, gap)], high[np.append(gap, True)]
-    if len(low) > FEW:
-        return np.flatnonzero(np.searchsorted(low, score, "right") > np.searchsorted(high, score, "left"))
-    found = np.zeros(len(score), dtype=bool)
-    for least, most in zip(low, high, strict=True):
-        found |= (score >= least) & (score <= most)
-    return np.flatnonzero(found)
+def _ordinal(scores: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Whole numbers in the order of float32 scores."""
+    bits = scores.view(np.int32)
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)
 
 
-def _decide(sides: _Sides, waiting: list[_Doubt], rank: Int[np.ndarray, " K"]) -> None:
-    """Write the ranks of the matches in doubt, from exact scores."""
-    if not waiting:
-        return
-    size = np.array([len(doubt.column) for doubt in waiting])
-    query = np.repeat([doubt.query for doubt in waiting], size)
-    column = np.concatenate([doubt.column for doubt in waiting])
-    order = np.lexsort((column, -_exact(sides, query, column), query))
-    start = np.cumsum(size) - size
-    better = np.empty_like(order)
-    better[order] = np.arange(len(order)) - np.repeat(start, size)
-    for doubt, first in zip(waiting, start, strict=True):
-        rank[doubt.place] = 1 + doubt.above + better[first + np.searchsorted(doubt.column, doubt.match)]
+def _joined(begin: Int[np.ndarray, " m"], end: Int[np.ndarray, " m"]) -> tuple[np.ndarray, np.ndarray]:
+    """The intervals begin <= x < end, overlapping ones joined."""
+    order = np.argsort(begin, kind="stable")
+    begin, reach = begin[order], np.maximum.accumulate(end[order])
+    gap = begin[1:] >= reach[:-1]
+    return begin[np.append(True, gap)], reach[np.append(gap, True)]
+
+
+def _places(*keys: np.ndarray) -> Int[np.ndarray, " n"]:
+    """Place of each row within its group, from 0, groups being the first of `keys`, which is ascending."""
+    order = np.lexsort(keys[::-1])
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order)) - np.searchsorted(keys[0], keys[0])
+    return place
+
+
+def _find(values: Int[np.ndarray, " n"], wanted: Int[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+    """Where each of `wanted` stands in `values`, which has them all."""
+    order = np.argsort(values, kind="stable")
+    return order[np.searchsorted(values, wanted, sorter=order)]
 
 
 def _best(sides: _Sides, rows: slice, top: int) -> tuple[np.ndarray, ...]:

@@ -187,7 +187,7 @@ def test_near_ties_are_decided_in_float64(spread):
     same(evaluate(*args, chunk=3), *naive.evaluate(*(x.tolist() for x in args)))
 
 
-@pytest.mark.parametrize("constants", [{"PAIRS": 1}, {"FEW": 0}, {"SHORT": 5}, {"CACHED": 1}])
+@pytest.mark.parametrize("constants", [{"PAIRS": 1}, {"RANKED": 1}, {"SHORT": 5}, {"CACHED": 1}])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_sizes_of_pieces_do_not_matter(constants, dtype, monkeypatch):
     args = many(dtype)
@@ -205,31 +205,96 @@ def test_the_margin_covers_the_error_of_the_products(D, alike):
     """Equal entries round all to one side: the worst that products of this length do."""
     left = torch.full((5, D), 0.1) if alike else random(5, D).float()
     right = torch.full((300, D), 0.3) if alike else random(300, D, 1).float()
-    found = evaluation._products(evaluation.unit(left), evaluation.unit(right)).double()
+    found = evaluation._products(evaluation.unit(left), evaluation._pieces(evaluation.unit(right))).double()
     f, g = left.double(), right.double()
     exact = (f / f.norm(dim=1, keepdim=True)) @ (g / g.norm(dim=1, keepdim=True)).T
     assert float((found - exact).abs().max()) < evaluation._margin(torch.float32, D) / 2
 
 
-@settings(deadline=None, max_examples=40)
+SCORE = st.sampled_from([-2.5, -1.0, 0.0, 1e-30, 0.5, 3.0])
+
+
+@settings(deadline=None, max_examples=60)
 @given(
-    scores=st.lists(st.integers(-9, 9), max_size=30), repeats=st.sampled_from([1, 800]),
-    levels=st.lists(st.integers(-9, 9), min_size=1, max_size=90), width=st.sampled_from([0, 0.5, 1, 3]),
-    few=st.sampled_from([0, 64]),
-)  # fmt: skip
-def test_counts_and_intervals_are_the_loop(scores, repeats, levels, width, few):
-    """Few levels in many scores are compared, many are looked up in sorted scores."""
-    score = np.array(scores * repeats, dtype=np.float32)
-    low = np.array(levels, dtype=np.float32) - np.float32(width)
-    high = low + np.float32(2 * width)
-    above, reached = evaluation._counts(score, low, high)
-    assert above.tolist() == [repeats * sum(s > h for s in scores) for h in high]
-    assert reached.tolist() == [repeats * sum(s >= a for s in scores) for a in low]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "FEW", few)
-        inside = evaluation._inside(score, np.sort(low), np.sort(high)).tolist()
-    expected = [any(a <= s <= h for a, h in zip(low, high, strict=True)) for s in scores] * repeats
-    assert inside == [k for k, yes in enumerate(expected) if yes]
+    scores=st.lists(st.lists(SCORE, min_size=7, max_size=7), min_size=1, max_size=4),
+    levels=st.lists(st.tuples(st.integers(0, 3), st.floats(-3, 3, width=32)), min_size=1, max_size=9),
+    width=st.sampled_from([2**-20, 0.5, 1.0]),
+)
+def test_scores_in_order_are_the_loop(scores, levels, width):
+    table = np.array(scores, np.float32)
+    row, level = map(np.array, zip(*sorted((row % len(scores), x) for row, x in levels), strict=True))
+    low, high = (np.float32(level + side * width) for side in (-1, 1))
+    least = np.full(len(table), np.inf, np.float32)
+    np.minimum.at(least, row, low)
+    order = evaluation._Order.of(table, least)
+    query, image = order.images(np.arange(len(order.key)))
+    for k, line in enumerate(scores):
+        found = image[query == k].tolist()
+        assert found == [i for s, i in sorted((s, i) for i, s in enumerate(line)) if s >= least[k]]
+    for k, a, b, begin, end in zip(row, low, high, *order.between(row, low, high), strict=True):
+        assert (query[begin:end] == k).all()
+        assert sorted(image[begin:end]) == [i for i, s in enumerate(scores[k]) if a <= s <= b]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 5)), min_size=1, max_size=20))
+def test_overlapping_intervals_are_joined(given_):
+    begin, size = (np.array(column) for column in zip(*given_, strict=True))
+    start, stop = evaluation._joined(begin, begin + size)
+    assert sorted({x for a, n in given_ for x in range(a, a + n)}) == [
+        x for a, b in zip(start, stop, strict=True) for x in range(a, b)
+    ]
+    assert (start[1:] >= stop[:-1]).all()
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_do_not_matter(threads, monkeypatch):
+    args = many(torch.float32)
+    monkeypatch.setattr(evaluation, "RANKED", 1)  # small parts, many of them
+    whole, lists = evaluate(*args), ranked_lists(*args)
+    torch.set_num_threads(threads)
+    try:
+        part, others = evaluate(*args, chunk=7), ranked_lists(*args, chunk=7)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(part.cmc, whole.cmc) and (part.mAP, part.mINP) == (whole.mAP, whole.mINP)
+    assert all(torch.equal(a, b) for a, b in zip(others, lists, strict=True))
+
+
+def test_an_unknown_camera_is_not_the_same_one():
+    """Camid -1 on both sides: whether it was another camera nobody knows, so the match stays."""
+    f = np.eye(3)
+    scores = evaluate(f[:1], f, [5], [5, 6, 7], [-1], [-1, -1, 2])
+    assert (scores.valid_queries, scores.rank1, scores.mAP) == (1, 1.0, 1.0)
+    with pytest.raises(ValueError, match="no query has a match in another camera"):
+        evaluate(f[:1], f, [5], [5, 6, 7], [1], [1, 1, 2])
+
+
+def test_plain_lists_are_arrays():
+    args = [[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.1], [0.2, 1.0], [1, 1]], [1, 2], [1, 2, -1], [0, 0], [1, 1, 1]]
+    found, arrays = evaluate(*args), evaluate(*map(np.array, args))
+    assert torch.equal(found.cmc, arrays.cmc) and found.mAP == arrays.mAP == 1.0
+
+
+@pytest.mark.parametrize(
+    "place, value, told",
+    [
+        (0, [[1.0, 0.0], [0.0]], "query features are no rows of numbers"),
+        (0, [["a", "b"]], "query features are no rows of numbers"),
+        (1, [1.0, 2.0], "gallery features must be one row per image, got shape"),
+        (2, [1.5, 2.0], "query_pids must be one whole number per row, got"),
+        (3, ["1", "2", "3"], "gallery_pids must be one whole number per row"),
+        (3, [float("nan"), 1, 2], "gallery_pids must be one whole number per row"),
+        (4, [[0], [0]], "query_camids must be one whole number per row"),
+        (5, [1, 1], "2 gallery_camids for 3 gallery features"),
+    ],
+)
+def test_what_is_no_feature_or_number_is_named(place, value, told):
+    args = [np.eye(2), np.ones((3, 2)), [1, 2], [1, 2, 1], [0, 0], [1, 1, 1]]
+    args[place] = value
+    with pytest.raises(ValueError, match=told):
+        evaluate(*args)
 
 
 def test_many_matches_in_a_long_gallery():

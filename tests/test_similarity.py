@@ -304,3 +304,19 @@ def test_groups_of_another_length_are_refused(features, centroids, words):
     }
     with pytest.raises(ValueError, match=words):
         nearest(random(6, 3), random(4, 3), **groups)
+
+
+def test_threads_do_not_change_a_bit():
+    """Parts of the features, searched at once by threads of their own; one kind of codes may be given up."""
+    draw = torch.Generator().manual_seed(0)
+    people = torch.nn.functional.normalize(torch.randn(2500, 48, generator=draw))
+    features, own = people.repeat(2, 1)[:3000] + 1e-4, torch.arange(3000) % 2500
+    alone = nearest(features, people, own=own)
+    torch.set_num_threads(3)
+    try:
+        spread, chunked = nearest(features, people, own=own), nearest(features, people, own=own, chunk=111)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(1)
+    for found in (spread, chunked):
+        assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))

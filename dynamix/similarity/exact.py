@@ -1,11 +1,14 @@
 """Scores that are the same bits wherever a pair stands, and what decides between them."""
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from dynamix.similarity.threads import spread
 
 BLOCK = 2**20  # numbers gathered at once: they stay in cache from one operation to the next
 
@@ -42,22 +45,30 @@ def row_sums(x: Float[Tensor, "*n D"]) -> Float[Tensor, "*n"]:
 def lengths(rows: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
     """Length of each row, 1 for a zero row: what `unit` divides by."""
     out = torch.empty_like(rows[:, 0])
-    step = max(1, BLOCK // max(1, rows.shape[1]))
-    for start in range(0, len(rows), step):
-        block = rows[start : start + step]
-        length = row_sums(block * block).sqrt()
-        out[start : start + step] = length.where(length > 0, 1)
+
+    def measure(part: slice) -> None:
+        length = row_sums(rows[part] * rows[part]).sqrt()
+        out[part] = length.where(length > 0, 1)
+
+    deque(spread(measure, blocks(rows), rows.device), 0)
     return out
 
 
 def unit(features: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
     """Rows scaled to length 1 (a zero row stays zero), bit for bit the same in any batch."""
     out = torch.empty_like(features)
-    step = max(1, BLOCK // max(1, features.shape[1]))
-    for start in range(0, len(features), step):
-        block = features[start : start + step]
-        out[start : start + step] = block / lengths(block)[:, None]
+
+    def scale(part: slice) -> None:
+        out[part] = features[part] / lengths(features[part])[:, None]
+
+    deque(spread(scale, blocks(features), features.device), 0)
     return out
+
+
+def blocks(rows: Float[Tensor, "n D"], multiple: int = 1) -> list[slice]:
+    """Parts of rows that stay in cache; `multiple` rows, or several times as many, each."""
+    step = max(1, BLOCK // max(1, rows.shape[1]) // multiple) * multiple
+    return [slice(start, start + step) for start in range(0, len(rows), step)]
 
 
 @contextmanager

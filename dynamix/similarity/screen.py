@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dynamix.similarity.exact import BLOCK, full_precision, margin, product
+from dynamix.similarity.exact import blocks, full_precision, margin, product
+from dynamix.similarity.threads import spread
 
 Kind = Literal["int8", "bfloat16", "float32"]
 DEVICES = ("cpu", "cuda")
@@ -73,17 +74,16 @@ def encode_centered(
     centroids: Float[Tensor, "P D"], lengths: Float[Tensor, " P"], mean: Float[Tensor, " D"], kind: Kind
 ) -> Codes:
     """Codes of unit centroids less their mean, a block at a time: they are never there twice."""
-    step = max(1, BLOCK // centroids.shape[1] // GROUP) * GROUP
-    values, rest = None, []
-    for start in range(0, len(centroids), step):
-        rows = slice(start, start + step)
+    count = len(centroids) + -len(centroids) % GROUP
+    values = torch.empty(count, centroids.shape[1], dtype=getattr(torch, kind), device=centroids.device)
+
+    def code(rows: slice) -> tuple[Tensor, ...]:
         coded = encode((centroids[rows] / lengths[rows, None]).float() - mean, kind, GROUP)
-        if values is None:
-            values = coded.values.new_empty(len(centroids) + -len(centroids) % GROUP, centroids.shape[1])
-        values[start : start + len(coded.values)] = coded.values
-        rest.append(coded[1:])
-    assert values is not None
-    return Codes(values, *(torch.cat(column) for column in zip(*rest, strict=True)))
+        values[rows.start : rows.start + len(coded.values)] = coded.values
+        return coded[1:]
+
+    rest = zip(*spread(code, blocks(centroids, GROUP), centroids.device), strict=True)
+    return Codes(values, *map(torch.cat, rest))
 
 
 @cache

@@ -20,6 +20,7 @@ from dynamix.similarity.exact import (
     working,
 )
 from dynamix.similarity.prepared import Prepared
+from dynamix.similarity.threads import alone, part_size, spread
 
 CANDIDATES = 256  # a feature; with more of them a plain product is quicker
 
@@ -34,6 +35,7 @@ class Nearest(NamedTuple):
     other_similarity: Float[Tensor, " n"] | None
 
 
+@alone()
 @torch.no_grad()
 def nearest(
     features: Float[Tensor, "n F"],
@@ -94,17 +96,26 @@ def nearest(
 def _among_all(
     features: Float[Tensor, "n D"], ready: Prepared, own: Int[Tensor, " n"] | None, chunk: int | None
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-    index = torch.full((len(features),), -1, device=features.device)
-    similarity = torch.full_like(features[:, 0], -torch.inf)
-    kinds = list(screen.kinds(features.device.type)) if ready.screened else []
-    step = chunk or screen.ROWS.get(features.device.type, 512)
-    for start in range(0, len(features), step):
-        rows = slice(start, start + step)
-        left, mine = unit(features[rows]), None if own is None else own[rows]
-        pairs = None
-        while kinds and (pairs := _screened(left, ready, kinds[0], mine)) is None:
-            kinds.pop(0)  # too coarse to tell these centroids apart
-        index[rows], similarity[rows] = _first_best(left, ready, *pairs or _near_pairs(left, ready, mine))
+    device = features.device
+    kinds = list(screen.kinds(device.type)) if ready.screened else []
+    if kinds:
+        ready.codes(kinds[0])  # once, and with all cores
+    step = chunk or part_size(len(features), screen.ROWS.get(device.type, 512))
+
+    def part(start: int) -> tuple[Tensor, Tensor]:
+        left = unit(features[start : start + step])
+        mine = None if own is None else own[start : start + step]
+        for kind in list(kinds):
+            if (pairs := _screened(left, ready, kind, mine)) is not None:
+                return _first_best(left, ready, *pairs)
+            kinds[:] = [finer for finer in kinds if finer != kind]  # too coarse to tell these centroids apart
+        return _first_best(left, ready, *_near_pairs(left, ready, mine))
+
+    with full_precision(device):
+        found = list(spread(part, range(0, len(features), step), device))
+    if not found:
+        return torch.full((0,), -1, device=device), features.new_empty(0)
+    index, similarity = (torch.cat(column) for column in zip(*found, strict=True))
     return index, similarity
 
 
