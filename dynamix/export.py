@@ -150,8 +150,9 @@ def export_timm(encoder: nn.Module, config: Config, folder: str | Path) -> Expor
     the architecture `dynamix_encoder`. Checked before the files appear: timm's create_model, from the
     weights file and from the folder, gives the encoder's outputs. Raises RuntimeError when it does not.
     """
-    plain, folder = _plain(encoder), check(folder, ("timm",))
+    folder = check(folder, ("timm",))
     folder.mkdir(parents=True, exist_ok=True)
+    plain = _plain(encoder)
     architecture, arguments, network = _as_timm(plain, config)
     described = {
         "architecture": architecture,
