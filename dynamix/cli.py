@@ -331,7 +331,7 @@ class Search:
                 f"--top must be at least 1 and --sheets at least 0, got {self.top} and {self.sheets}"
             )
         out = check_folder(self.out)
-        if self.index is not None:
+        if self.index is not None and not retrieval.is_kept(self.index):
             check_folder(self.index, "--index")
         queries = retrieval.query_images(self.query)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

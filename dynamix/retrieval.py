@@ -29,7 +29,7 @@ from dynamix.data.images import Images, chunks, decode
 from dynamix.data.mannequins import worlds
 from dynamix.data.table import Paths
 from dynamix.similarity import unit
-from dynamix.writing import whole
+from dynamix.writing import check_folder, whole
 
 INDEX, LISTING = "index.faiss", "gallery.json"
 CHUNK = 256  # images embedded at a time
@@ -322,6 +322,12 @@ def index_folder(
     return Gallery(listing, np.concatenate(kept), index, fingerprint(encoder, config))
 
 
+def is_kept(index: str | Path) -> bool:
+    """Whether the folder `index` keeps a gallery's index."""
+    home = Path(os.path.expanduser(index))
+    return (home / LISTING).exists() and (home / INDEX).exists()
+
+
 def open_gallery(
     encoder: nn.Module,
     config: Config,
@@ -333,11 +339,11 @@ def open_gallery(
 
     A kept index is used again unless an image was added, changed or removed; then it is made anew.
     `options` are those of `index_folder`. Raises ValueError on an index that another encoder made or that
-    is damaged.
+    is damaged, OSError when one is to be made and cannot be written; both before anything is embedded.
     """
     why = "indexed"
     index = None if index is None else Path(os.path.expanduser(index))
-    if index is not None and (index / LISTING).exists() and (index / INDEX).exists():
+    if index is not None and is_kept(index):
         gallery, now = Gallery.load(index, folder), list_images(folder)
         gallery.check(encoder, config)
         changes = gallery.listing.changes(now)
@@ -345,6 +351,8 @@ def open_gallery(
         if not changes and tolerated:
             return replace(gallery, listing=now), f"as kept in {index}"
         why = f"indexed again ({changes or 'with those that could not be read'})"
+    if index is not None:
+        check_folder(index, "--index")
     gallery = index_folder(encoder, config, folder, **options)
     if index is not None:
         gallery.save(index)

@@ -343,6 +343,21 @@ def test_an_index_of_an_earlier_version(crops, encoder, tmp_path):
         Gallery.load(tmp_path)
 
 
+def test_an_index_that_others_wrote_serves_until_it_must_be_made_anew(
+    crops, encoder, open_folder, strangers, monkeypatch
+):
+    shutil.copytree(crops, open_folder / "crops")
+    index = open_folder / "index"
+    open_gallery(encoder, CONFIG, open_folder / "crops", index)
+    index.chmod(0o555)
+    with strangers():
+        assert open_gallery(encoder, CONFIG, open_folder / "crops", index)[1] == f"as kept in {index}"
+    (open_folder / "crops" / "a.jpg").unlink()
+    monkeypatch.setattr(retrieval, "index_folder", None)  # the time of embedding must not be lost
+    with strangers(), pytest.raises(PermissionError, match=r"cannot write into .*index .*--index"):
+        open_gallery(encoder, CONFIG, open_folder / "crops", index)
+
+
 def test_half_an_index_is_made_again(crops, encoder, tmp_path):
     open_gallery(encoder, CONFIG, crops, tmp_path)
     (tmp_path / "index.faiss").unlink()
