@@ -3,6 +3,7 @@
 Every command has `--help`, one-line errors, and exit code 0 only on success.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+from dynamix import disk
 
 if TYPE_CHECKING:
     from dynamix.experiments.job import Job
@@ -322,7 +325,6 @@ class Search:
 
         from dynamix import checkpoint, retrieval
         from dynamix.plots.search import save_sheets
-        from dynamix.writing import check_folder
 
         if (self.gallery is None) != (not self.query):
             raise ValueError("give both --gallery FOLDER and --query IMAGE ..., or neither for the example")
@@ -330,9 +332,9 @@ class Search:
             raise ValueError(
                 f"--top must be at least 1 and --sheets at least 0, got {self.top} and {self.sheets}"
             )
-        out = check_folder(self.out)
+        out = _folder(self.out, "--out")
         if self.index is not None and not retrieval.is_kept(self.index):
-            check_folder(self.index, "--index")
+            _folder(self.index, "--index")
         queries = retrieval.query_images(self.query)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         encoder, config = checkpoint.load_encoder(self.run)
@@ -372,7 +374,7 @@ class Export:
 
         if not self.formats:
             raise ValueError("nothing to write: name onnx, timm or both with --formats")
-        folder = export.check(self.out, self.formats)
+        folder = export.check(_folder(self.out, "--out"), self.formats)
         encoder, config = checkpoint.load_encoder(self.run)
         for exported in export.export(encoder, config, folder, self.formats):
             print(exported)
@@ -407,6 +409,19 @@ class Bench:
             config, ranks=self.ranks, link=self.link, quick=self.quick, keep=self.json, picture=self.figure
         ):
             print(line, flush=True)
+
+
+# Endings that name a file where a folder is asked for; a folder may have any other, as runs/v1.2.
+FILES = frozenset(".bin .csv .faiss .html .jpg .json .onnx .pdf .png .pt .pth .safetensors .txt".split())
+
+
+def _folder(path: Path, option: str) -> Path:
+    """The folder that `option` names, `~` expanded. Raises ValueError or OSError where there can be none."""
+    folder = Path(os.path.expanduser(path))
+    if folder.is_file() or (folder.suffix.lower() in FILES and not folder.is_dir()):
+        raise ValueError(f"{folder} is a file, or named like one: name a folder with {option}")
+    disk.check_folder(folder)
+    return folder
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

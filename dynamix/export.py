@@ -30,10 +30,9 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from torch import Tensor, nn
 
 from dynamix import config as settings
-from dynamix import encoders
+from dynamix import disk, encoders
 from dynamix.config import Config
 from dynamix.data.views import STATISTICS, normalize
-from dynamix.writing import check_folder, told, whole
 
 __all__ = ["FORMATS", "Exported", "Inference", "export", "export_onnx", "export_timm"]
 
@@ -76,14 +75,17 @@ def export(
 def check(folder: str | Path, formats: Sequence[str] = FORMATS) -> Path:
     """`folder`, `~` expanded, if each format can be written into it: looked at before the work.
 
-    Raises ValueError on an unknown format, RuntimeError when packages are missing, and as `check_folder`.
+    Raises ValueError on an unknown format, RuntimeError when packages are missing, OSError when the folder
+    cannot be written into.
     """
     for name in formats:
         if name not in FORMATS:
             raise ValueError(f"unknown format {name!r}: choose {' or '.join(FORMATS)}")
     if "onnx" in formats:
         _require_onnx()
-    return check_folder(folder)
+    folder = Path(os.path.expanduser(folder))
+    disk.check_folder(folder)
+    return folder
 
 
 class Inference(nn.Module):
@@ -126,7 +128,7 @@ def export_onnx(encoder: nn.Module, config: Config, path: str | Path, *, normali
         node.metadata_props.clear()  # stack traces: where the package lies on this machine
     program.model.graph.metadata_props.clear()
     program.model.metadata_props.update(_metadata(config, normalize))
-    with whole(path) as temporary:
+    with disk.replacing(path) as temporary:
         program.save(str(temporary), external_data=False)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
@@ -165,7 +167,7 @@ def export_timm(encoder: nn.Module, config: Config, folder: str | Path) -> Expor
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export") as room:
         weights = Path(room) / WEIGHTS
         tensors = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
-        with told(folder / WEIGHTS):
+        with disk.writing(folder / WEIGHTS):
             weights.write_bytes(save(tensors, {"format": "pt"}))  # save_file lets nobody else read the file
             (Path(room) / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
         difference = max(

@@ -22,14 +22,13 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from dynamix import data, features
+from dynamix import data, disk, features
 from dynamix.config import Config
 from dynamix.data.folders import CLUTTER, found, is_image
 from dynamix.data.images import Images, chunks, decode
 from dynamix.data.mannequins import worlds
 from dynamix.data.table import Paths
 from dynamix.similarity import unit
-from dynamix.writing import check_folder, whole
 
 INDEX, LISTING = "index.faiss", "gallery.json"
 CHUNK = 256  # images embedded at a time
@@ -237,10 +236,10 @@ class Gallery:
             "sizes": self.listing.sizes.tolist(),
             "mtimes": self.listing.mtimes.tolist(),
         }
-        with whole(home / INDEX) as temporary, open(temporary, "wb") as file:
+        with disk.replacing(home / INDEX) as temporary, open(temporary, "wb") as file:
             (home / LISTING).unlink(missing_ok=True)
             faiss.write_index(self.index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
-        with whole(home / LISTING) as temporary:
+        with disk.replacing(home / LISTING) as temporary:
             temporary.write_text(json.dumps(plain))
 
     @classmethod
@@ -352,7 +351,7 @@ def open_gallery(
             return replace(gallery, listing=now), f"as kept in {index}"
         why = f"indexed again ({changes or 'with those that could not be read'})"
     if index is not None:
-        check_folder(index, "--index")
+        disk.check_folder(index)
     gallery = index_folder(encoder, config, folder, **options)
     if index is not None:
         gallery.save(index)
@@ -455,7 +454,7 @@ class Ranking:
     def write(self, path: Path) -> Path:
         """A CSV file with columns query, rank (from 1), similarity, path. Returns `path`."""
         text: Any = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
-        with whole(path) as temporary, open(temporary, "w", **text) as file:
+        with disk.replacing(path) as temporary, open(temporary, "w", **text) as file:
             table = csv.writer(file)
             table.writerow(["query", "rank", "similarity", "path"])
             for query, similarity, rows in zip(self.queries, self.similarity, self.rows, strict=True):

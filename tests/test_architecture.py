@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 # Lower numbers know nothing of higher ones; the longest matching prefix decides.
 TIERS = {
     "dynamix.config": 0,
+    "dynamix.disk": 0,
     "dynamix.forks": 0,
-    "dynamix.writing": 0,
     "dynamix.data.table": 1,
     "dynamix.data.views": 1,
     "dynamix.data.folders": 1,

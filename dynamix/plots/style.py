@@ -23,7 +23,7 @@ from matplotlib.textpath import TextPath
 from PIL import Image
 from torch import Tensor
 
-from dynamix.writing import whole
+from dynamix import disk
 
 Array = Tensor | np.ndarray
 
@@ -91,7 +91,7 @@ def save(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != ".png":
         raise ValueError(f"{path}: figures are saved as .png, name it {path.stem}.png")
-    with whole(path) as temporary:
+    with disk.replacing(path) as temporary:
         temporary.write_bytes(_encode(figure, PIXELS, "png"))
     return path
 
