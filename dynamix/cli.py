@@ -3,6 +3,7 @@
 Every command has `--help`, one-line errors, and exit code 0 only on success.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+
+from dynamix import disk
 
 if TYPE_CHECKING:
     from dynamix.experiments.job import Job
@@ -294,7 +297,11 @@ class Evaluate:
 
 @dataclass
 class Search:
-    """Rank a folder of person crops by similarity to query images, with a trained encoder."""
+    """Rank a folder of person crops by similarity to query images, with a trained encoder.
+
+    Images are of any format that Pillow reads and stand upright, as EXIF says; other files are left out, and
+    counted.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
     """folder of a run, its checkpoint file, or a file of pretrained weights (.pth, .safetensors)"""
@@ -305,7 +312,7 @@ class Search:
     top: int = 10
     """results per query"""
     out: Path = Path("runs/search")
-    """where ranking.png and ranking.csv go"""
+    """folder that ranking.png and ranking.csv go into"""
     index: Path | None = None
     """folder that keeps the gallery's features; used again while its images stay the same"""
     sheets: int = 10
@@ -321,22 +328,34 @@ class Search:
 
         if (self.gallery is None) != (not self.query):
             raise ValueError("give both --gallery FOLDER and --query IMAGE ..., or neither for the example")
+        if self.top < 1 or self.sheets < 0:
+            raise ValueError(
+                f"--top must be at least 1 and --sheets at least 0, got {self.top} and {self.sheets}"
+            )
+        out = _folder(self.out, "--out")
+        if self.index is not None and not retrieval.is_kept(self.index):
+            _folder(self.index, "--index")
+        queries = retrieval.query_images(self.query)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         encoder, config = checkpoint.load_encoder(self.run)
         encoder, pids = encoder.to(device), None
         if self.gallery is None:
             folder, queries, pids = retrieval.example(config)
         else:
-            folder, queries = self.gallery, retrieval.query_images(self.query)
+            folder = self.gallery
         gallery, how = retrieval.open_gallery(
             encoder, config, folder, self.index, progress=True, on_bad_image=self.on_bad_image
         )
         left = f", {len(gallery.skipped):,} unreadable left out" if len(gallery.skipped) else ""
-        print(f"gallery: {len(gallery):,} images below {folder}{left}, {how}")
-        ranking = retrieval.rank(gallery, encoder, config, queries, self.top, device=device)
-        table = ranking.write(self.out / "ranking.csv")
-        pictures = save_sheets(ranking, config, self.out, pids, most=self.sheets)
-        print("\n".join([*ranking.lines(), *(f"look: {path}" for path in pictures), f"all results: {table}"]))
+        print(retrieval.shown(f"gallery: {len(gallery):,} images below {folder}{left}, {how}"))
+        if gallery.listing.others:
+            print(gallery.listing.left_out())
+        top = min(self.top, len(gallery))
+        ranking = retrieval.rank(gallery, encoder, config, queries, top, device=device)
+        table = ranking.write(out / "ranking.csv")
+        pictures = save_sheets(ranking, config, out, pids, most=self.sheets)
+        lines = [*ranking.lines(), *(f"look: {path}" for path in pictures), f"all results: {table}"]
+        print("\n".join(map(retrieval.shown, lines)))
 
 
 @dataclass
@@ -355,10 +374,9 @@ class Export:
 
         if not self.formats:
             raise ValueError("nothing to write: name onnx, timm or both with --formats")
-        if self.out.exists() and not self.out.is_dir():
-            raise ValueError(f"{self.out} is a file: name a folder with --out")
+        folder = export.check(_folder(self.out, "--out"), self.formats)
         encoder, config = checkpoint.load_encoder(self.run)
-        for exported in export.export(encoder, config, self.out, self.formats):
+        for exported in export.export(encoder, config, folder, self.formats):
             print(exported)
 
 
@@ -391,6 +409,19 @@ class Bench:
             config, ranks=self.ranks, link=self.link, quick=self.quick, keep=self.json, picture=self.figure
         ):
             print(line, flush=True)
+
+
+# Endings that name a file where a folder is asked for; a folder may have any other, as runs/v1.2.
+FILES = frozenset(".bin .csv .faiss .html .jpg .json .onnx .pdf .png .pt .pth .safetensors .txt".split())
+
+
+def _folder(path: Path, option: str) -> Path:
+    """The folder that `option` names, `~` expanded. Raises ValueError or OSError where there can be none."""
+    folder = Path(os.path.expanduser(path))
+    if folder.is_file() or (folder.suffix.lower() in FILES and not folder.is_dir()):
+        raise ValueError(f"{folder} is a file, or named like one: name a folder with {option}")
+    disk.check_folder(folder)
+    return folder
 
 
 COMMANDS: dict[str, Callable[..., Any]] = {

@@ -25,12 +25,12 @@ import numpy as np
 import timm
 import torch
 from jaxtyping import Float, UInt8
-from safetensors.torch import save_file
+from safetensors.torch import save
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from dynamix import config as settings
-from dynamix import encoders
+from dynamix import disk, encoders
 from dynamix.config import Config
 from dynamix.data.views import STATISTICS, normalize
 
@@ -64,14 +64,28 @@ def export(
     encoder: nn.Module, config: Config, folder: str | Path, formats: Sequence[str] = FORMATS
 ) -> Iterator[Exported]:
     """Write `encoder` into `folder` in each format, yielding what was written and checked."""
+    folder = check(folder, formats)
+    for name in formats:
+        if name == "onnx":
+            yield export_onnx(encoder, config, folder / ONNX)
+        else:
+            yield export_timm(encoder, config, folder)
+
+
+def check(folder: str | Path, formats: Sequence[str] = FORMATS) -> Path:
+    """`folder`, `~` expanded, if each format can be written into it: looked at before the work.
+
+    Raises ValueError on an unknown format, RuntimeError when packages are missing, OSError when the folder
+    cannot be written into.
+    """
     for name in formats:
         if name not in FORMATS:
             raise ValueError(f"unknown format {name!r}: choose {' or '.join(FORMATS)}")
-    for name in formats:
-        if name == "onnx":
-            yield export_onnx(encoder, config, Path(folder) / ONNX)
-        else:
-            yield export_timm(encoder, config, folder)
+    if "onnx" in formats:
+        _require_onnx()
+    folder = Path(os.path.expanduser(folder))
+    disk.check_folder(folder)
+    return folder
 
 
 class Inference(nn.Module):
@@ -98,9 +112,13 @@ def export_onnx(encoder: nn.Module, config: Config, path: str | Path, *, normali
 
     The normalization of images is part of the graph; `normalize` makes features unit length as well, so
     that their dot product is the similarity. Checked with onnxruntime against the encoder before the file
-    appears. Raises RuntimeError when packages are missing or outputs differ by more than 1e-4.
+    appears. Raises RuntimeError when packages are missing or outputs differ by more than 1e-4, OSError when
+    the file cannot be written.
     """
-    _require_onnx()
+    path = Path(os.path.expanduser(path))
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name the file, as {path / ONNX}")
+    check(path.parent, ("onnx",))
     import onnxruntime
 
     plain = _plain(encoder)
@@ -110,21 +128,17 @@ def export_onnx(encoder: nn.Module, config: Config, path: str | Path, *, normali
         node.metadata_props.clear()  # stack traces: where the package lies on this machine
     program.model.graph.metadata_props.clear()
     program.model.metadata_props.update(_metadata(config, normalize))
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as room:
-        whole = Path(room) / ONNX
-        program.save(str(whole), external_data=False)
+    with disk.replacing(path) as temporary:
+        program.save(str(temporary), external_data=False)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
-        session = onnxruntime.InferenceSession(str(whole), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(temporary), options, providers=["CPUExecutionProvider"])
 
         def run(images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
             levels = (images.float() / 255).numpy()
             return torch.from_numpy(session.run(["features"], {"images": levels})[0])
 
         difference = _difference(partial(_features, plain, config, unit=normalize), run, config, "ONNX")
-        os.replace(whole, path)
     size = " x ".join(map(str, config.encoder.image))
     use = f'onnxruntime.InferenceSession("{path}").run(None, {{"images": B x 3 x {size}, RGB in [0, 1]}})'
     return Exported((path,), difference, use)
@@ -138,8 +152,9 @@ def export_timm(encoder: nn.Module, config: Config, folder: str | Path) -> Expor
     the architecture `dynamix_encoder`. Checked before the files appear: timm's create_model, from the
     weights file and from the folder, gives the encoder's outputs. Raises RuntimeError when it does not.
     """
-    plain, folder = _plain(encoder), Path(folder)
+    folder = check(folder, ("timm",))
     folder.mkdir(parents=True, exist_ok=True)
+    plain = _plain(encoder)
     architecture, arguments, network = _as_timm(plain, config)
     described = {
         "architecture": architecture,
@@ -152,8 +167,9 @@ def export_timm(encoder: nn.Module, config: Config, folder: str | Path) -> Expor
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export") as room:
         weights = Path(room) / WEIGHTS
         tensors = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
-        save_file(tensors, weights, {"format": "pt"})
-        (Path(room) / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
+        with disk.writing(folder / WEIGHTS):
+            weights.write_bytes(save(tensors, {"format": "pt"}))  # save_file lets nobody else read the file
+            (Path(room) / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
         difference = max(
             _difference(
                 partial(_features, plain, config), partial(_features, made.eval(), config), config, "timm"
@@ -163,7 +179,6 @@ def export_timm(encoder: nn.Module, config: Config, folder: str | Path) -> Expor
                 timm.create_model(f"local-dir:{room}", pretrained=True),
             )
         )
-        weights.chmod((Path(room) / CONFIG).stat().st_mode)  # safetensors lets nobody else read it
         for name in (WEIGHTS, CONFIG):
             os.replace(Path(room) / name, folder / name)
     own = "import timm" if architecture != ARCHITECTURE else "import timm, dynamix.export"

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import json
 import os
+import stat
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,10 +22,10 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from dynamix import data, features
+from dynamix import data, disk, features
 from dynamix.config import Config
 from dynamix.data.folders import CLUTTER, found, is_image
-from dynamix.data.images import Images, chunks
+from dynamix.data.images import Images, chunks, decode
 from dynamix.data.mannequins import worlds
 from dynamix.data.table import Paths
 from dynamix.similarity import unit
@@ -32,7 +33,9 @@ from dynamix.similarity import unit
 INDEX, LISTING = "index.faiss", "gallery.json"
 CHUNK = 256  # images embedded at a time
 BLOCK = 64  # queries searched at a time
+ANOTHER = "search with another image"  # what else to do than mend a query
 DECIMALS = 6  # of a similarity; a network's own rounding differs that much from batch to batch
+READING = 2  # of images: an index whose images were read in another way is of no use
 DISPLAY = 256  # height in pixels of the crops of a picture
 
 
@@ -44,17 +47,27 @@ class Listing:
     paths: Paths  # relative to root, which is their shared folder
     sizes: Int[np.ndarray, " N"]  # bytes
     mtimes: Int[np.ndarray, " N"]  # nanoseconds
+    others: tuple[str, ...] = ()  # files that are no images Pillow reads, relative to root, sorted
 
     @classmethod
-    def of(cls, root: Path, files: Sequence[tuple[str, int, int]]) -> "Listing":
+    def of(cls, root: Path, files: Sequence[tuple[str, int, int]], others: Sequence[str] = ()) -> "Listing":
         """From (path relative to root, bytes, time of last change) of each image."""
         sizes, mtimes = (np.array([file[k] for file in files], np.int64) for k in (1, 2))
-        return cls(root, Paths.of([file[0] for file in files], os.path.join(root, "")), sizes, mtimes)
+        paths = Paths.of([file[0] for file in files], os.path.join(root, ""))
+        return cls(root, paths, sizes, mtimes, tuple(others))
 
     @property
     def names(self) -> Iterator[str]:
         """Paths relative to root."""
         return iter(Paths(self.paths.buffer, self.paths.starts, self.paths.lengths, ("",), self.paths.within))
+
+    def left_out(self) -> str:
+        """The files that are no images, counted and the first ones named, in a line; empty without any."""
+        if not self.others:
+            return ""
+        count, named = len(self.others), ", ".join(map(shown, self.others[:3]))
+        what = "file that is no readable image" if count == 1 else "files that are no readable images"
+        return f"left out: {count:,} {what}: {named}{', ...' if count > 3 else ''}"
 
     def changes(self, now: "Listing") -> str:
         """What differs in the same folder `now`, in words; empty when nothing does."""
@@ -76,37 +89,53 @@ class Listing:
 def list_images(folder: str | Path) -> Listing:
     """The images below `folder`, by their endings; clutter (hidden files, thumbnails of a NAS, ...) is none.
 
-    Raises FileNotFoundError without the folder, ValueError when no image lies there.
+    Raises FileNotFoundError without the folder, PermissionError when a folder below it may not be looked
+    into, ValueError when no image lies there.
     """
-    root = Path(folder)
+    root = Path(os.path.expanduser(folder))
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}; {found(root.parent)}: give a folder of person crops")
-    files, visited = [], set()
-    for home, folders, names in os.walk(root, onerror=_raise, followlinks=True):
-        state = os.stat(home)
-        if (state.st_dev, state.st_ino) in visited:  # a link back to a folder above would never end
+    files, others, visited = [], [], set()
+    for home, folders, names in os.walk(root, onerror=_refuse, followlinks=True):
+        here = os.stat(home)
+        if (here.st_dev, here.st_ino) in visited:  # a link back to a folder above would never end
             folders.clear()
             continue
-        visited.add((state.st_dev, state.st_ino))
+        visited.add((here.st_dev, here.st_ino))
         folders[:] = [name for name in folders if not CLUTTER.fullmatch(name)]
         below = "" if home == str(root) else f"{Path(home).relative_to(root).as_posix()}/"
-        images = [name for name in names if is_image(name)]
-        files += [(below + name, *_state(os.path.join(home, name))) for name in images]
+        for name in names:
+            state = _state(os.path.join(home, name)) if is_image(name) else None
+            if state is not None:
+                files.append((below + name, *state))
+            elif not CLUTTER.fullmatch(name):
+                others.append(below + name)
     if not files:
-        raise ValueError(f"no image below {root}; {found(root)}")
-    return Listing.of(root, sorted(files))
+        raise ValueError(
+            f"no image below {root}; {found(root)}: give a folder of person crops, as .jpg, .png or another "
+            "format that Pillow reads"
+        )
+    return Listing.of(root, sorted(files), sorted(others))
 
 
-def _raise(error: OSError) -> None:
-    raise error  # a folder that may not be read holds images that would silently be missing
+def _refuse(error: OSError) -> None:
+    """A folder that may not be read holds images that would silently be missing."""
+    problem = f"cannot look into the folder {error.filename} ({error.strerror})"
+    raise type(error)(f"{problem}: make it readable, or move it elsewhere") from error
 
 
-def _state(path: str) -> tuple[int, int]:
+def _state(path: str) -> tuple[int, int] | None:
+    """Bytes and time of last change; None of what is no file (a pipe would be waited for without end)."""
     try:
         file = os.stat(path)
-    except FileNotFoundError:  # a broken link: an image that cannot be read
+    except OSError:  # a broken link, no permission: an image that cannot be read
         return 0, 0
-    return file.st_size, file.st_mtime_ns
+    return (file.st_size, file.st_mtime_ns) if stat.S_ISREG(file.st_mode) else None
+
+
+def shown(name: str) -> str:
+    """A file's name in one line of any terminal: what cannot be printed becomes a question mark."""
+    return "".join(c if c.isprintable() else "?" for c in name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,13 +220,15 @@ class Gallery:
         return -1
 
     def save(self, folder: str | Path) -> None:
-        """Write `folder/index.faiss` and `folder/gallery.json`; the latter comes last and makes it whole."""
+        """Write `folder/index.faiss` and `folder/gallery.json`; the latter comes last and makes it whole.
+
+        Raises OSError naming the file that cannot be written.
+        """
         import faiss
 
-        home = Path(folder)
-        home.mkdir(parents=True, exist_ok=True)
-        (home / LISTING).unlink(missing_ok=True)
+        home = Path(os.path.expanduser(folder))
         plain = {
+            "reading": READING,
             "root": str(self.listing.root.absolute()),
             "encoder": self.encoder,
             "skipped": self.skipped.tolist(),
@@ -205,21 +236,22 @@ class Gallery:
             "sizes": self.listing.sizes.tolist(),
             "mtimes": self.listing.mtimes.tolist(),
         }
-        temporary = home / f".{os.getpid()}.tmp"
-        faiss.write_index(self.index, str(temporary))
-        os.replace(temporary, home / INDEX)
-        temporary.write_text(json.dumps(plain))
-        os.replace(temporary, home / LISTING)
+        with disk.replacing(home / INDEX) as temporary, open(temporary, "wb") as file:
+            (home / LISTING).unlink(missing_ok=True)
+            faiss.write_index(self.index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
+        with disk.replacing(home / LISTING) as temporary:
+            temporary.write_text(json.dumps(plain))
 
     @classmethod
     def load(cls, folder: str | Path, root: str | Path | None = None) -> "Gallery":
         """A saved gallery; `root`: where its images lie now, if they were moved.
 
-        Raises FileNotFoundError when there is none, ValueError when its files are damaged.
+        Raises FileNotFoundError when there is none, PermissionError when its files may not be read,
+        ValueError when they are damaged or of an earlier version.
         """
         import faiss
 
-        home = Path(folder)
+        home = Path(os.path.expanduser(folder))
         for name in (LISTING, INDEX):
             if not (home / name).is_file():
                 raise FileNotFoundError(
@@ -227,13 +259,17 @@ class Gallery:
                 )
         try:
             plain = json.loads((home / LISTING).read_text())
+            if plain.get("reading") != READING:
+                raise ValueError("made by an earlier version, which read some images in another way")
             files = list(zip(plain["paths"], plain["sizes"], plain["mtimes"], strict=True))
             rows = np.setdiff1d(np.arange(len(files)), np.array(plain["skipped"], np.int64))
-            listing = Listing.of(Path(root or plain["root"]), files)
-            gallery = cls(listing, rows, faiss.read_index(str(home / INDEX)), str(plain["encoder"]))
+            listing = Listing.of(Path(os.path.expanduser(root or plain["root"])), files)
+            with open(home / INDEX, "rb") as file:
+                index = faiss.read_index(faiss.PyCallbackIOReader(file.read))  # type: ignore[attr-defined]
+            gallery = cls(listing, rows, index, str(plain["encoder"]))
             if not isinstance(gallery.index, faiss.IndexFlatIP) or gallery.index.ntotal != len(rows):
                 raise ValueError(f"{INDEX} does not belong to {LISTING}")
-        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             why = " ".join(str(error).split())[:200]
             raise ValueError(f"{home} is not a gallery's index ({why}): delete it and index again") from error
         return gallery
@@ -267,7 +303,7 @@ def index_folder(
         raise ValueError(f'on_bad_image must be "error" or "skip", got {on_bad_image!r}')
     listing = list_images(folder)
     policy = cast(Literal["error", "skip"], on_bad_image)
-    images = Images(listing.paths, config.encoder.image, None, policy)
+    images = Images(listing.paths, config.encoder.image, None, policy, upright=True)
     index, kept = None, []
     bar = tqdm(total=len(images), desc="indexing", unit="image", delay=1, disable=not progress)
     with bar, warnings.catch_warnings():
@@ -285,6 +321,12 @@ def index_folder(
     return Gallery(listing, np.concatenate(kept), index, fingerprint(encoder, config))
 
 
+def is_kept(index: str | Path) -> bool:
+    """Whether the folder `index` keeps a gallery's index."""
+    home = Path(os.path.expanduser(index))
+    return (home / LISTING).exists() and (home / INDEX).exists()
+
+
 def open_gallery(
     encoder: nn.Module,
     config: Config,
@@ -296,17 +338,20 @@ def open_gallery(
 
     A kept index is used again unless an image was added, changed or removed; then it is made anew.
     `options` are those of `index_folder`. Raises ValueError on an index that another encoder made or that
-    is damaged.
+    is damaged, OSError when one is to be made and cannot be written; both before anything is embedded.
     """
     why = "indexed"
-    if index is not None and (Path(index) / LISTING).exists():
-        gallery = Gallery.load(index, folder)
+    index = None if index is None else Path(os.path.expanduser(index))
+    if index is not None and is_kept(index):
+        gallery, now = Gallery.load(index, folder), list_images(folder)
         gallery.check(encoder, config)
-        changes = gallery.listing.changes(list_images(folder))
+        changes = gallery.listing.changes(now)
         tolerated = not len(gallery.skipped) or options.get("on_bad_image") == "skip"
         if not changes and tolerated:
-            return gallery, f"as kept in {index}"
+            return replace(gallery, listing=now), f"as kept in {index}"
         why = f"indexed again ({changes or 'with those that could not be read'})"
+    if index is not None:
+        disk.check_folder(index)
     gallery = index_folder(encoder, config, folder, **options)
     if index is not None:
         gallery.save(index)
@@ -321,8 +366,13 @@ def embed(
     device: str | torch.device | None = None,
 ) -> Float[Tensor, "n D"]:
     """Unit features of image files, in their order; one that cannot be read raises, naming it."""
-    images = Images(Paths.of([str(path) for path in paths]), config.encoder.image)
+    images = _queries(paths, config.encoder.image)
     return features.gather(_features(encoder, config, images, device), len(images))
+
+
+def _queries(paths: Sequence[str | Path], size: tuple[int, int]) -> Images:
+    files = Paths.of([os.path.expanduser(path) for path in paths])
+    return Images(files, size, upright=True, otherwise=ANOTHER)
 
 
 def _features(
@@ -365,8 +415,8 @@ class Ranking:
         """Queries and what they found, for a picture, in the proportions the encoder sees; no image: 0."""
         height, width = config.encoder.image
         size = (DISPLAY, round(DISPLAY * width / height))
-        asked = Images(Paths.of([str(path) for path in self.queries]), size)
-        held = Images(self.gallery.paths, size)
+        asked = _queries(self.queries, size)
+        held = Images(self.gallery.paths, size, upright=True)
         results = torch.zeros(*self.rows.shape, 3, *size, dtype=torch.uint8)
         for q, t in np.argwhere(self.rows >= 0).tolist():
             results[q, t] = held.load(int(self.rows[q, t]))
@@ -394,7 +444,7 @@ class Ranking:
         for q, query in enumerate(self.queries[:queries]):
             found = (f"{s:.2f} {name}" for s, name in zip(self.similarity[q], names[q], strict=True) if name)
             listed = ", ".join(islice(found, top)) or "nothing"
-            yield f"{query.name} -> {listed}".encode(errors="replace").decode()
+            yield shown(f"{query.name} -> {listed}")
         if len(self.queries) > queries:
             yield f"... and {len(self.queries) - queries} more queries"
         if (self.own >= 0).any():
@@ -403,8 +453,8 @@ class Ranking:
 
     def write(self, path: Path) -> Path:
         """A CSV file with columns query, rank (from 1), similarity, path. Returns `path`."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        text: Any = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+        with disk.replacing(path) as temporary, open(temporary, "w", **text) as file:
             table = csv.writer(file)
             table.writerow(["query", "rank", "similarity", "path"])
             for query, similarity, rows in zip(self.queries, self.similarity, self.rows, strict=True):
@@ -425,19 +475,33 @@ def rank(
 ) -> Ranking:
     """Search the gallery for each query image; one that is itself in the gallery does not find itself."""
     gallery.check(encoder, config)
-    asked = tuple(map(Path, queries))
+    asked = tuple(Path(os.path.expanduser(path)) for path in queries)
     own = np.array([gallery.row_of(path) for path in asked], np.int64)
     wanted = embed(encoder, config, asked, device=device)
     return Ranking(gallery, asked, *gallery.search(wanted, top, leave_out=own), own)
 
 
 def query_images(given: Sequence[str | Path]) -> list[Path]:
-    """Images as given, folders as the images below them. Raises FileNotFoundError naming what is neither."""
+    """Images as given, folders as the images below them; every one is looked at, so that none fails later.
+
+    Raises FileNotFoundError naming what is neither, OSError or ValueError naming an image that cannot be
+    read. Warns of files below a folder that are no images.
+    """
     images: list[Path] = []
-    for path in map(Path, given):
-        if not path.exists():
-            raise FileNotFoundError(f"no query image {path}: name images, or folders of images")
-        images += map(Path, list_images(path).paths) if path.is_dir() else [path]
+    for path in (Path(os.path.expanduser(each)) for each in given):
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(f"no query image {path}: name images, or folders of images") from None
+        if not path.is_dir():
+            images.append(path)
+            continue
+        listing = list_images(path)
+        images += map(Path, listing.paths)
+        if listing.others:
+            warnings.warn(listing.left_out(), stacklevel=2)
+    for image in images:
+        decode(str(image), otherwise=ANOTHER)
     return images
 
 

@@ -1,6 +1,10 @@
 """Small data in the real on-disk layouts, built once a session."""
 
 import os
+import resource
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +61,45 @@ def small_config() -> Config:
     return change(
         tiny, epochs=3, iterations=4, mannequins=SMALL, encoder__width=8, encoder__dim=16, workers=0, **batch
     )
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], AbstractContextManager[None]]:
+    """`with full_disk(bytes):` no file can grow beyond so many."""
+
+    @contextmanager
+    def limited(most: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
+
+
+@pytest.fixture
+def strangers() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """`with strangers():` permissions count, also for tests that the superuser runs."""
+
+    @contextmanager
+    def become() -> Iterator[None]:
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            if user == 0:
+                os.seteuid(0)
+
+    yield become
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody may look into, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)

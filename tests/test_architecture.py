@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 TIERS = {
     "dynamix.fields": 0,
     "dynamix.config": 0,
+    "dynamix.disk": 0,
     "dynamix.forks": 0,
     "dynamix.data.table": 1,
     "dynamix.data.views": 1,

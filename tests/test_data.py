@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import struct
 import warnings
 
 import lmdb
@@ -11,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 from dynamix.config import Batch
 from dynamix.data import images as imagery
@@ -189,9 +190,200 @@ def write_lmdb(folder, files):
 
 
 SIZE = (64, 32)
+RAMP = np.linspace(0, 1, 256).reshape(16, 16)  # black to white: its levels are 0 to 255
+
+
+def tiff(bits, levels, *, photometric=1, samples=1, extra=None):
+    """A TIFF of 16 x 16 pixels as Pillow itself does not write it; `levels`: its pixels' bytes."""
+    tags = {256: 16, 257: 16, 258: bits, 259: 1, 262: photometric, 273: 0, 277: samples, 278: 16}
+    tags |= {279: len(levels)} | ({} if extra is None else {338: extra})
+    tags[273] = 8 + 2 + 12 * len(tags) + 4
+    if samples == 2:  # two shorts in one value
+        tags[258] = bits | bits << 16
+    kinds = {258: (3, samples)}
+    entries = [
+        struct.pack("<HHII", tag, *kinds.get(tag, (3, 1)), value) for tag, value in sorted(tags.items())
+    ]
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + b"".join(entries) + bytes(4) + levels
+
+
+def twelve_bits(levels):
+    first, second = levels.ravel()[::2], levels.ravel()[1::2]
+    return np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], 1).astype(np.uint8).tobytes()
+
+
+DEEP = {  # grayscale of more than 8 bits, as cameras, converters and scientific programs write it
+    "16.png": lambda: Image.fromarray((RAMP * 65535).astype(np.uint16)),
+    "16.tif": lambda: Image.fromarray((RAMP * 65535).astype(np.uint16)),
+    "16-big-endian.tif": lambda: Image.frombytes("I;16B", (16, 16), (RAMP * 65535).astype(">u2").tobytes()),
+    "16.jp2": lambda: Image.fromarray((RAMP * 65535).astype(np.uint16)),
+    "16.pgm": lambda: Image.fromarray((RAMP * 65535).astype(np.int32)),
+    "16-white-is-0.tif": lambda: tiff(16, ((1 - RAMP) * 65535).astype("<u2").tobytes(), photometric=0),
+    "12.tif": lambda: tiff(12, twelve_bits((RAMP * 4095).astype(np.int64))),
+    "32-of-16.tif": lambda: Image.fromarray((RAMP * 65535).astype(np.int32)),
+    "32-of-8.tif": lambda: Image.fromarray((RAMP * 255).round().astype(np.int32)),
+    "float-of-1.tif": lambda: Image.fromarray((RAMP * 1.0001 - 0.00005).astype(np.float32)),
+    "float-of-255.tif": lambda: Image.fromarray((RAMP * 255).astype(np.float32)),
+    "float.pfm": lambda: Image.fromarray(RAMP.astype(np.float32)),
+}
+UNKNOWN = {  # where black and white are, nobody can tell
+    "centered": RAMP.astype(np.float32) - 0.5,
+    "not a number": np.where(RAMP > 0.5, np.nan, RAMP).astype(np.float32),
+    "32 bits": (RAMP * 2**31).clip(max=2**31 - 1).astype(np.int32),
+    "negative": (RAMP * 65535 - 9000).astype(np.int32),
+}
+
+
+def half_transparent(mode):
+    """2 x 1 pixels of one color; the first is transparent, the second opaque."""
+    opaque = Image.new(
+        mode.removesuffix("A").removesuffix("a"), (2, 1), 200 if mode[0] == "L" else (200, 0, 90)
+    )
+    opaque.putalpha(Image.frombytes("L", (2, 1), b"\0\xff"))
+    return opaque.convert(mode)
+
+
+def keyed(mode, color, other):
+    image = Image.new(mode, (2, 1), other)
+    image.putpixel((0, 0), color)
+    return image
+
+
+TRANSPARENT = {  # file -> image, options of saving, the color of its opaque pixel
+    "rgba.png": (lambda: half_transparent("RGBA"), {}, (200, 0, 90)),
+    "rgba.webp": (lambda: half_transparent("RGBA"), {"lossless": True, "exact": True}, (200, 0, 90)),
+    "rgba.tif": (lambda: half_transparent("RGBA"), {}, (200, 0, 90)),
+    "la.png": (lambda: half_transparent("LA"), {}, (200, 200, 200)),
+    "gray.png": (lambda: keyed("L", 7, 200), {"transparency": 7}, (200, 200, 200)),
+    "16.png": (lambda: keyed("I;16", 7, 51400), {"transparency": 7}, (200, 200, 200)),
+    "rgb.png": (lambda: keyed("RGB", (1, 2, 3), (200, 0, 90)), {"transparency": (1, 2, 3)}, (200, 0, 90)),
+    "palette.png": (
+        lambda: keyed("RGB", (1, 2, 3), (200, 0, 90)).quantize(2),
+        {"transparency": lambda image: image.getpixel((0, 0))}, (200, 0, 90),
+    ),
+    "palette.gif": (
+        lambda: keyed("RGB", (1, 2, 3), (200, 0, 90)).quantize(2),
+        {"transparency": lambda image: image.getpixel((0, 0))}, (200, 0, 90),
+    ),
+}  # fmt: skip
 
 
 class TestDecode:
+    @pytest.mark.parametrize("name", DEEP)
+    def test_more_than_8_bits_keep_their_brightness(self, tmp_path, name):
+        made, path = DEEP[name](), tmp_path / name
+        path.write_bytes(made) if isinstance(made, bytes) else made.save(path)
+        levels = decode(str(path))
+        wanted = torch.from_numpy((RAMP * 255).round())
+        assert levels.shape == (3, 16, 16) and (levels.double() - wanted).abs().max() <= 1
+        assert levels.max() == 255 and levels.min() == 0
+
+    def test_a_dark_image_stays_dark(self, tmp_path):
+        """The type says what white is, not the brightest level that occurs."""
+        Image.fromarray((RAMP * 4095).astype(np.uint16)).save(tmp_path / "dark.png")
+        assert decode(str(tmp_path / "dark.png")).max() == 16
+
+    @pytest.mark.parametrize("name", UNKNOWN)
+    def test_levels_of_unknown_range_are_refused(self, tmp_path, name):
+        Image.fromarray(UNKNOWN[name]).save(tmp_path / "deep.tif")
+        with pytest.raises(ValueError, match=r"deep.tif \(its levels from .* use 8 or 16 bits\): replace"):
+            decode(str(tmp_path / "deep.tif"))
+
+    @pytest.mark.parametrize("name", TRANSPARENT)
+    def test_white_shows_through(self, tmp_path, name):
+        make, options, color = TRANSPARENT[name]
+        image, path = make(), tmp_path / name
+        image.save(path, **{k: v(image) if callable(v) else v for k, v in options.items()})
+        assert decode(str(path))[:, 0].T.tolist() == [[255, 255, 255], list(color)]
+
+    def test_premultiplied_gray(self, tmp_path):
+        levels = np.stack([np.full((16, 16), 64), np.full((16, 16), 128)], 2).astype(np.uint8)
+        (tmp_path / "la.tif").write_bytes(tiff(8, levels.tobytes(), samples=2, extra=1))
+        assert set(decode(str(tmp_path / "la.tif")).flatten().tolist()) <= {190, 191, 192}
+
+    def test_opaque_alpha_changes_nothing(self, tmp_path):
+        table, levels = write_images(tmp_path, 1)
+        Image.open(table.paths[0]).convert("RGBA").save(tmp_path / "alpha.png")
+        assert torch.equal(decode(str(tmp_path / "alpha.png")), levels[0])
+
+    @pytest.mark.parametrize(
+        "name", ["cmyk.jpg", "lab.tif", "ycbcr.tif", "frames.gif", "frames.png", "frames.webp"]
+    )
+    def test_other_modes_and_the_first_frame(self, tmp_path, name):
+        first, second = (Image.new("RGB", (32, 64), color) for color in ((200, 30, 40), (0, 0, 0)))
+        mode = {"cmyk.jpg": "CMYK", "lab.tif": "LAB", "ycbcr.tif": "YCbCr"}.get(name)
+        more = {"save_all": True, "append_images": [second]} if mode is None else {}
+        first.convert(mode or "RGB").save(tmp_path / name, **more)
+        wanted = torch.tensor([200, 30, 40])[:, None, None]
+        assert (decode(str(tmp_path / name)).int() - wanted).abs().max() <= 6
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.webp"])
+    def test_photographs_stand_upright_where_asked(self, tmp_path, name, orientation):
+        """Never of a dataset: its published numbers come from images as stored."""
+        stored = Image.fromarray((RAMP * 255).astype(np.uint8)).convert("RGB").resize((48, 32))
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        stored.save(tmp_path / name, exif=exif, quality=95)
+        plain, turned = decode(str(tmp_path / name)), decode(str(tmp_path / name), upright=True)
+        assert plain.shape == (3, 32, 48)
+        # what EXIF calls the row and the column that stored row 0 and column 0 are: top, bottom, left, right
+        if orientation >= 5:
+            plain = plain.mT
+        flips = {2: [2], 3: [1, 2], 4: [1], 6: [2], 7: [1, 2], 8: [1]}.get(orientation, [])
+        assert torch.equal(turned, plain.flip(flips))
+
+    @pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.webp"])
+    @pytest.mark.parametrize("exif", [b"II*\0\xff\xff\xff\xff no tags", b"no TIFF at all"])
+    @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+    def test_broken_exif_is_no_obstacle(self, tmp_path, name, exif):
+        Image.new("RGB", (4, 8), "red").save(tmp_path / name, exif=b"Exif\0\0" + exif)
+        assert decode(str(tmp_path / name), upright=True).shape == (3, 8, 4)
+
+    @pytest.mark.parametrize("limit", [1500, 800], ids=["Pillow warns", "Pillow refuses"])
+    def test_a_decompression_bomb_is_named(self, tmp_path, monkeypatch, limit):
+        table, _ = write_images(tmp_path, 1)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with pytest.raises(ValueError, match=r"0.png \(.*pixels.*\): replace the file") as refused:
+                Images.of(table, SIZE)
+        assert not caught and "\n" not in str(refused.value)
+
+    def test_a_folder_with_two_colons_is_no_lmdb(self, tmp_path):
+        home = tmp_path / "cam::1"
+        home.mkdir()
+        table, levels = write_images(home, 1)
+        assert torch.equal(decode(table.paths[0]), levels[0])
+        write_lmdb(home / "lmdb::2", {"k": (home / "0.png").read_bytes()})
+        assert torch.equal(decode(f"{home}/lmdb::2::k"), levels[0])
+        with pytest.raises(FileNotFoundError, match="no image .*cam::1/1.png"):
+            decode(str(home / "1.png"))
+
+    def test_without_permission(self, tmp_path, strangers):
+        """Nothing is damaged: the advice must not be to replace it."""
+        table, _ = write_images(tmp_path, 1)
+        os.chmod(table.paths[0], 0)
+        with (
+            strangers(),
+            pytest.raises(PermissionError, match=r"0.png \(Permission denied\): make it readable"),
+        ):
+            decode(table.paths[0])
+
+    def test_an_lmdb_without_permission(self, open_folder, strangers):
+        folder = open_folder / "lmdb"
+        write_lmdb(folder, {"k": b"1"})
+        folder.chmod(0o755), (folder / "data.mdb").chmod(0)
+        with strangers(), pytest.raises(PermissionError, match=r"Permission denied: .*data.mdb"):
+            decode(f"{folder}::k")
+
+    def test_a_link_to_itself(self, tmp_path):
+        (tmp_path / "a.jpg").symlink_to(tmp_path / "a.jpg")
+        with pytest.raises(
+            OSError, match=r"a.jpg \(Too many levels of symbolic links\): make it readable, or"
+        ):
+            decode(str(tmp_path / "a.jpg"))
+
     def test_levels_are_rgb(self, tmp_path):
         table, levels = write_images(tmp_path, 1)
         assert torch.equal(decode(table.paths[0]), levels[0])

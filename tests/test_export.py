@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from dynamix import encoders, export
+from dynamix import checkpoint, cli, encoders, export
 from dynamix.config import Config, change, tiny
 from dynamix.data.images import Images
 from dynamix.data.table import Paths
@@ -292,3 +292,72 @@ def test_unknown_formats(small, tmp_path):
     with pytest.raises(ValueError, match="unknown format 'tflite': choose onnx or timm"):
         list(export.export(*small, tmp_path / "x", ("onnx", "tflite")))
     assert not (tmp_path / "x").exists()
+
+
+# ---- where it cannot be written
+
+
+@pytest.mark.parametrize(
+    "out, words",
+    [
+        ("model.onnx", "model.onnx is a file, or named like one: name a folder with --out"),
+        ("model.safetensors", "named like one"),
+        ("notes.txt", "notes.txt is a file"),
+        ("notes.txt/model", "cannot write .*notes.txt is no folder.: a file lies where"),
+        ("closed/model", "cannot write .*closed/model .permission denied.:"),
+    ],
+)
+def test_export_looks_before_it_works(small, open_folder, strangers, monkeypatch, out, words):
+    (open_folder / "notes.txt").touch()
+    (open_folder / "closed").mkdir(mode=0o555)
+    open_folder.chmod(0o777)
+    monkeypatch.setattr(checkpoint, "load_encoder", None)  # must not be needed
+    monkeypatch.setattr(export, "_plain", None)
+    writers = [(cli.Export(run=Path("runs/x"), out=open_folder / out), words)]
+    if "model." not in out:  # a name is only doubted where a person typed it
+        writers += [
+            (lambda: list(export.export(*small, open_folder / out)), "cannot write"),
+            (lambda: export.export_timm(*small, open_folder / out), "cannot write"),
+        ]
+    for write, said in writers:
+        with strangers(), pytest.raises((ValueError, OSError), match=said) as caught:
+            write()
+        assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in open_folder.rglob("*")) == ["closed", "notes.txt"]
+
+
+def test_a_folder_may_have_a_dot_in_its_name(tmp_path, monkeypatch):
+    (tmp_path / "old.onnx").mkdir()
+    monkeypatch.setattr(checkpoint, "load_encoder", lambda _: 1 / 0)
+    for name in ("model-v1.2", "old.onnx", "new/model.v2"):
+        with pytest.raises(ZeroDivisionError):
+            cli.Export(run=Path("runs/x"), out=tmp_path / name)()
+
+
+def test_onnx_is_no_folder(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_plain", None)
+    with pytest.raises(IsADirectoryError, match="is a folder: name the file, as .*encoder.onnx"):
+        export.export_onnx(*small, tmp_path)
+
+
+def test_a_missing_package_is_said_first(monkeypatch, tmp_path):
+    monkeypatch.setattr(checkpoint, "load_encoder", None)
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeError, match="ONNX export needs onnx, onnxruntime and onnxscript"):
+        cli.Export(run=Path("runs/x"), out=tmp_path / "x")()
+
+
+@pytest.mark.parametrize("form, name", [("onnx", "encoder.onnx"), ("timm", "model.safetensors")])
+def test_a_full_disk_names_the_file(small, tmp_path, full_disk, form, name):
+    with full_disk(1000), pytest.raises(OSError, match=rf"cannot write .*{name} .*file too large"):
+        list(export.export(*small, tmp_path, (form,)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_may_be_read_by_whom_the_user_lets(small, tmp_path):
+    before = os.umask(0o027)
+    try:
+        files = export.export_timm(*small, tmp_path).files
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o640}

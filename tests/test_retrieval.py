@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
-from PIL import Image
+from PIL import ExifTags, Image
 
-from dynamix import encoders, plots, retrieval
+from dynamix import checkpoint, cli, encoders, plots, retrieval
 from dynamix.config import Mannequins, change, tiny
 from dynamix.plots.search import TINY, name_lines
 from dynamix.plots.style import PALETTE, text_width
@@ -189,6 +189,47 @@ def test_folders_without_images(tmp_path):
         retrieval.list_images(tmp_path)
 
 
+def test_every_format_of_pillow_and_clutter_of_none(crops, tmp_path):
+    """A folder that is itself called like clutter was meant, where it is given."""
+    home = tmp_path / "$RECYCLE.BIN"
+    wanted = [f"{n}{suffix}" for n, suffix in enumerate((".gif", ".ppm", ".jfif", ".JPE", ".tif", ".webp"))]
+    for name in wanted:
+        shutil.copy(crops / "c.png", home / name) if home.is_dir() else paint(home / name, 1)
+    for folder in (".ipynb_checkpoints", "@eaDir", ".thumbnails", ".Trash-1000", "$RECYCLE.BIN", "__MACOSX"):
+        paint(home / folder / "z.jpg", 2)
+    listing = retrieval.list_images(home)
+    assert list(listing.names) == wanted and listing.left_out() == ""
+
+
+def test_what_is_no_image_is_counted_and_named(crops):
+    names = ["a.heic", "b\n.mp4", "pipe.jpg", "z.raw"]
+    for name in names:
+        os.mkfifo(crops / name) if name == "pipe.jpg" else (crops / name).touch()
+    listing = retrieval.list_images(crops)
+    assert listing.others == ("a.heic", "b\n.mp4", "notes.txt", "pipe.jpg", "z.raw")
+    wanted = "left out: 5 files that are no readable images: a.heic, b?.mp4, notes.txt, ..."
+    assert listing.left_out() == wanted and len(list(listing.names)) == 9
+    shutil.rmtree(crops / "sub")
+    [each.unlink() for each in crops.glob("*.*") if each.name != "a.jpg" and each.is_file()]
+    with pytest.warns(UserWarning, match=r"left out: 1 file that is no readable image: pipe.jpg"):
+        assert query_images([crops]) == [crops / "a.jpg"]
+
+
+def test_a_folder_without_permission_is_named(open_folder, strangers):
+    paint(open_folder / "a.jpg", 1)
+    (open_folder / "closed").mkdir(mode=0)
+    with strangers(), pytest.raises(PermissionError, match=r"closed \(Permission denied\): make it readable"):
+        retrieval.list_images(open_folder)
+
+
+def test_a_link_to_itself_is_an_unreadable_image(crops, encoder):
+    (crops / "loop.jpg").symlink_to(crops / "loop.jpg")
+    with pytest.raises(OSError, match=r"loop.jpg \(Too many levels.*--on-bad-image=skip"):
+        index_folder(encoder, CONFIG, crops)
+    with pytest.warns(UserWarning, match="skipped 1 unreadable images, first: .*loop.jpg"):
+        assert len(index_folder(encoder, CONFIG, crops, on_bad_image="skip")) == 9
+
+
 # ---- indexing
 
 
@@ -209,6 +250,22 @@ def test_chunks_and_workers_change_nothing(crops, encoder, monkeypatch):
     pieces = index_folder(encoder, change(CONFIG, workers=2), crops)
     both = [torch.from_numpy(each.index.reconstruct_n(0, 9)) for each in (whole, pieces)]
     assert torch.allclose(*both, atol=1e-6) and whole.encoder == pieces.encoder
+
+
+def test_photographs_stand_upright(crops, encoder, tmp_path):
+    """Of the gallery and of queries, and on the pictures."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    with Image.open(crops / "c.png") as image:
+        lying = image.transpose(Image.Transpose.ROTATE_90)
+    lying.save(crops / "lying.png", exif=exif)
+    lying.save(tmp_path / "lying.png", exif=exif)
+    gallery = index_folder(encoder, CONFIG, crops)
+    ranking = rank(gallery, encoder, CONFIG, [tmp_path / "lying.png"], 3)
+    assert sorted(ranking.names()[0]) == ["c.png", "lying.png", "sub/c.png"]
+    assert ranking.similarity.tolist() == [[1, 1, 1]]
+    asked, results = ranking.crops(CONFIG)
+    assert all(torch.equal(each, asked[0]) for each in results[0])
 
 
 @pytest.mark.parametrize("size", [1, 3, 256])
@@ -256,6 +313,80 @@ def test_saved_and_loaded(crops, encoder, tmp_path):
     crops.rename(tmp_path / "moved")
     moved = Gallery.load(tmp_path / "index", tmp_path / "moved")
     assert Path(moved.paths[3]).is_file() and moved.row_of(tmp_path / "moved" / "g.jpg") == 3
+
+
+@pytest.mark.parametrize("name", ["index", os.fsdecode(b"caf\xe9")])
+def test_what_is_kept_may_be_read_by_whom_the_user_lets(crops, encoder, tmp_path, name):
+    before = os.umask(0o027)
+    try:
+        index_folder(encoder, CONFIG, crops).save(tmp_path / name)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / name).iterdir()} == {0o640}
+    assert len(Gallery.load(tmp_path / name)) == 9
+
+
+def test_an_index_without_permission_is_not_called_damaged(crops, encoder, open_folder, strangers):
+    for name in ("index.faiss", "gallery.json"):
+        index_folder(encoder, CONFIG, crops).save(open_folder)
+        (open_folder / name).chmod(0)
+        with strangers(), pytest.raises(PermissionError, match=f"Permission denied: .*{name}"):
+            Gallery.load(open_folder)
+
+
+def test_an_index_of_an_earlier_version(crops, encoder, tmp_path):
+    """It read some images in another way: turned, or white."""
+    index_folder(encoder, CONFIG, crops).save(tmp_path)
+    plain = json.loads((tmp_path / "gallery.json").read_text())
+    (tmp_path / "gallery.json").write_text(json.dumps({k: v for k, v in plain.items() if k != "reading"}))
+    with pytest.raises(ValueError, match=r"earlier version, .*: delete it and index again"):
+        Gallery.load(tmp_path)
+
+
+def test_an_index_that_others_wrote_serves_until_it_must_be_made_anew(
+    crops, encoder, open_folder, strangers, monkeypatch
+):
+    shutil.copytree(crops, open_folder / "crops")
+    index = open_folder / "index"
+    open_gallery(encoder, CONFIG, open_folder / "crops", index)
+    index.chmod(0o555)
+    with strangers():
+        assert open_gallery(encoder, CONFIG, open_folder / "crops", index)[1] == f"as kept in {index}"
+    (open_folder / "crops" / "a.jpg").unlink()
+    monkeypatch.setattr(retrieval, "index_folder", None)  # the time of embedding must not be lost
+    with strangers(), pytest.raises(PermissionError, match=r"cannot write .*index .permission denied"):
+        open_gallery(encoder, CONFIG, open_folder / "crops", index)
+
+
+def test_half_an_index_is_made_again(crops, encoder, tmp_path):
+    open_gallery(encoder, CONFIG, crops, tmp_path)
+    (tmp_path / "index.faiss").unlink()
+    assert open_gallery(encoder, CONFIG, crops, tmp_path)[1] == f"indexed and kept in {tmp_path}"
+
+
+@pytest.mark.parametrize("name", ["index.faiss", "gallery.json", "ranking.csv", "ranking.png"])
+def test_a_full_disk_names_the_file(crops, encoder, tmp_path, full_disk, name):
+    """And leaves an old file as it was, and nothing half written."""
+    (crops / "g.jpg").rename(crops / f"{'g' * 200}.jpg")  # the listing must be larger than the index
+    gallery = index_folder(encoder, CONFIG, crops)
+    ranking = rank(gallery, encoder, CONFIG, list(gallery.paths)[:2])
+    gallery.save(tmp_path / "index")
+    size = (tmp_path / "index" / "index.faiss").stat().st_size if name == "gallery.json" else 10
+    out = tmp_path / "out"
+    ranking.write(out / "ranking.csv")
+    before = (out / "ranking.csv").read_bytes()
+    write = {
+        "ranking.csv": lambda: ranking.write(out / name),
+        "ranking.png": lambda: plots.save_sheets(ranking, CONFIG, out),
+    }.get(name, lambda: gallery.save(out))
+    with (
+        full_disk(size),
+        pytest.raises(OSError, match=rf"cannot write .*{name} \(file too large\): "),
+    ):
+        write()
+    left = {"ranking.csv", "index.faiss"} if name == "gallery.json" else {"ranking.csv"}
+    assert {path.name for path in out.iterdir()} == left
+    assert (out / "ranking.csv").read_bytes() == before
 
 
 def test_a_kept_index_is_reused(crops, encoder, tmp_path, monkeypatch):
@@ -423,10 +554,109 @@ def test_query_images(crops):
 
 
 def test_a_broken_query_is_an_error(crops, encoder):
+    """Its advice is none that only the gallery's images can follow."""
     gallery = index_folder(encoder, CONFIG, crops)
     (crops / "notes.jpg").write_bytes(b"broken")
-    with pytest.raises(ValueError, match="notes.jpg"):
-        rank(gallery, encoder, CONFIG, [crops / "a.jpg", crops / "notes.jpg"])
+    for look in (query_images, lambda queries: rank(gallery, encoder, CONFIG, queries)):
+        with pytest.raises(
+            ValueError, match=r"notes.jpg .*: replace the file, or search with another image$"
+        ):
+            look([crops / "a.jpg", crops / "notes.jpg"])
+
+
+def test_home_folders(crops, encoder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    gallery, _ = open_gallery(encoder, CONFIG, "~/crops", "~/index")
+    assert list(gallery.paths)[0] == str(crops / "a.jpg") and (tmp_path / "index" / "gallery.json").is_file()
+    assert len(Gallery.load("~/index", "~/crops")) == len(embed(encoder, CONFIG, ["~/crops/a.jpg"])) * 9
+    ranking = rank(gallery, encoder, CONFIG, query_images(["~/crops/c.png"]) + [Path("~/crops/g.jpg")], 1)
+    assert ranking.own.tolist() == [2, 3]
+
+
+# ---- the command
+
+
+@pytest.fixture
+def search(monkeypatch, encoder, tmp_path, crops, capsys):
+    """`dynamix search` on these crops: the lines it prints. `untrained`: it must not load the encoder."""
+
+    def run(untrained=False, **options):
+        def load(_):
+            assert not untrained, "the encoder was loaded first"
+            return encoder, CONFIG
+
+        monkeypatch.setattr(checkpoint, "load_encoder", load)
+        given = {"gallery": crops, "query": (crops / "a.jpg",), "out": tmp_path / "out"} | options
+        cli.Search(run=Path("runs/x"), **given)()
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def test_search_says_what_it_did(search, crops, tmp_path):
+    for name in ("phone.heic", "clip.mp4"):
+        (crops / name).touch()
+    for how in ("indexed and kept in", "as kept in"):
+        said = search(index=tmp_path / "index")
+        assert said[0] == f"gallery: 9 images below {crops}, {how} {tmp_path / 'index'}"
+        assert said[1] == "left out: 3 files that are no readable images: clip.mp4, notes.txt, phone.heic"
+        assert said[-1] == f"all results: {tmp_path / 'out' / 'ranking.csv'}"
+
+
+def test_search_in_names_of_any_bytes(search, crops, tmp_path):
+    home = tmp_path / os.fsdecode(b"caf\xe9")
+    shutil.copytree(crops, home)
+    for name in (os.fsdecode(b"\xff.jpg"), "two\nlines.jpg"):
+        shutil.copy(crops / "a.jpg", home / name)
+    said = search(gallery=home, query=(home / "two\nlines.jpg",), out=home / "out", top=10**12)
+    assert said[0].startswith("gallery: 11 images below") and said[0].endswith("caf?, indexed")
+    assert said[2].startswith("two?lines.jpg -> 1.00 a.jpg, 1.00 ?.jpg, ")
+
+
+def test_the_only_image_of_a_gallery(search, tmp_path):
+    lonely = paint(tmp_path / "lonely" / "a.png", 1)
+    said = search(gallery=lonely.parent, query=(lonely,))
+    assert said[1] == "a.png -> nothing" and "left out of its own results: 1" in said[2]
+
+
+WRONG = {  # options of the command, and what it says at once
+    "top": ({"top": 0}, "--top must be at least 1"),
+    "sheets": ({"sheets": -1}, "--sheets at least 0"),
+    "missing": ({"query": "none.jpg"}, "no query image .*none.jpg"),
+    "damaged": ({"query": "broken.jpg"}, "broken.jpg .*search with another image"),
+    "no image": ({"query": "notes.txt"}, "cannot read image .*notes.txt"),
+    "empty": ({"query": "empty"}, "no image below .*empty"),
+    "file": ({"out": "notes.txt"}, "notes.txt is a file.*: name a folder with --out"),
+    "below a file": ({"out": "notes.txt/out"}, "cannot write .*notes.txt is no folder.: a file lies where"),
+    "like a file": ({"out": "found.csv"}, "found.csv is .*named like .*: name a folder with --out"),
+    "closed": ({"out": "closed/out"}, "cannot write .*closed/out .permission denied.:"),
+    "index file": ({"index": "notes.txt"}, "notes.txt is a file.*: name a folder with --index"),
+    "index closed": ({"index": "closed"}, "cannot write .*closed .permission denied.:"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_search_looks_before_it_works(search, crops, open_folder, strangers, what):
+    options, words = WRONG[what]
+    home = open_folder / "home"
+    shutil.copytree(crops, home)
+    (home / "broken.jpg").write_bytes(b"broken")
+    (home / "empty").mkdir()
+    (home / "closed").mkdir(mode=0o555)
+    names = sorted(home.rglob("*"))
+    options = {name: home / value if isinstance(value, str) else value for name, value in options.items()}
+    options["query"] = (options.get("query", home / "a.jpg"),)
+    home.chmod(0o777)
+    with strangers(), pytest.raises((ValueError, OSError), match=words) as caught:
+        search(untrained=True, **{"out": home / "out"} | options)
+    assert "\n" not in str(caught.value) and "--on-bad-image" not in str(caught.value)
+    assert sorted(home.rglob("*")) == names
+
+
+def test_no_sheets_fewer_than_none(crops, encoder, tmp_path):
+    gallery = index_folder(encoder, CONFIG, crops)
+    with pytest.raises(ValueError, match="sheets must be at least 0, got -1"):
+        plots.save_sheets(rank(gallery, encoder, CONFIG, [crops / "a.jpg"]), CONFIG, tmp_path, most=-1)
 
 
 def test_the_csv(crops, encoder, tmp_path):

@@ -8,15 +8,15 @@ where they go, else by whoever read the batch. They are keyed by (seed, epoch, s
 import io
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import InterpolationMode
@@ -29,7 +29,9 @@ from dynamix.data.table import Paths, Table
 from dynamix.data.views import ViewParameters, send
 
 BLOCK = 256  # images per task of the decoding threads
-REMEDY = 'replace the file, or leave it out with on_bad_image="skip" (--on-bad-image=skip)'
+SKIP = 'leave it out with on_bad_image="skip" (--on-bad-image=skip)'  # what else to do than mend a file
+TURNS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90"
+UPRIGHT = {2 + at: Image.Transpose[name] for at, name in enumerate(TURNS.split())}  # by EXIF's orientation
 
 
 @dataclass(eq=False)
@@ -37,7 +39,8 @@ class Images:
     """The images of a table at one (height, width): where they are read from, and which could not be read.
 
     With `on_bad_image="skip"` unreadable rows are left out of every batch, warned about and collected in
-    `skipped`; with "error" the first one raises ValueError (or FileNotFoundError) naming the file.
+    `skipped`; with "error" the first one raises ValueError or OSError naming the file. `upright` and
+    `otherwise` as in `decode`.
     """
 
     paths: Paths
@@ -45,7 +48,13 @@ class Images:
     pixels: Tensor | None = None  # (N, 3, H, W) uint8 when all fit in memory
     on_bad_image: Literal["error", "skip"] = "error"
     skipped: set[int] = field(default_factory=set)
+    upright: bool = False
+    otherwise: str = SKIP
     workers: "_Workers | None" = field(default=None, init=False, repr=False)  # kept between epochs
+
+    def __post_init__(self) -> None:
+        # `decode` refuses what Pillow warns of, and names it; processes forked later keep this filter.
+        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
     @classmethod
     def of(
@@ -70,7 +79,7 @@ class Images:
 
     def load(self, row: int) -> UInt8[Tensor, "3 H W"]:
         """Decode one row from disk, resized (bicubic, antialiased) where its size differs."""
-        image = decode(self.paths[row])
+        image = decode(self.paths[row], upright=self.upright, otherwise=self.otherwise)
         if tuple(image.shape[1:]) == self.size:
             return image
         return tv.resize(image, list(self.size), interpolation=InterpolationMode.BICUBIC, antialias=True)
@@ -91,19 +100,89 @@ class Images:
             warnings.warn(f"skipped {len(new)} unreadable images, first: {problems[new[0]]}", stacklevel=3)
 
 
-def decode(path: str) -> UInt8[Tensor, "3 H W"]:
-    """An image as RGB levels. Raises FileNotFoundError, or ValueError naming the unreadable file or key."""
-    folder, mark, key = path.rpartition(stores.LOCATOR)
-    source: Any = io.BytesIO(stores.value(folder, key)) if mark else path
+def decode(path: str, *, upright: bool = False, otherwise: str = SKIP) -> UInt8[Tensor, "3 H W"]:
+    """An image as RGB levels; of an animation the first picture; what is transparent lets white through.
+
+    Gray levels of 16 bits become 0 to 255 by the range of the type, whatever levels an image uses. The bits
+    of 32-bit integers and floats do not tell where white is: it is the first of 1, 255 and 65535 that no
+    level exceeds. `upright` turns the image as EXIF says that the camera was held: photographs of a user,
+    never a dataset, whose published numbers come from images as stored.
+
+    Raises OSError (FileNotFoundError, PermissionError, ...) when the file cannot be opened, ValueError when
+    it cannot be decoded; each names the file or key and ends with what to do: mend it, or `otherwise`.
+    """
+    held = stores.located(path)
+    source: Any = path if held is None else io.BytesIO(stores.value(*held))
     try:
         with Image.open(source) as image:
-            levels = np.array(image if image.mode == "RGB" else image.convert("RGB"))
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and image.width * image.height > limit:  # Pillow itself only warns
+                raise ValueError(f"{image.width} x {image.height} pixels are more than the safe {limit:,}")
+            image.load()  # some formats know their mode only now
+            plain = image.mode == "RGB" and "transparency" not in image.info
+            rgb = image if plain else _rgb(image)
+            levels = np.array(_upright(rgb, image) if upright else rgb)
     except FileNotFoundError:
-        raise FileNotFoundError(f"no image {path}: the table was read from other data; {REMEDY}") from None
+        raise FileNotFoundError(
+            f"no image {path}: it was moved or deleted since it was listed, or the link leads nowhere; "
+            f"put it back, or {otherwise}"
+        ) from None
     except Exception as error:  # decoders raise nearly any type on corrupt data
+        if isinstance(error, OSError) and error.errno is not None:  # of the operating system, not a decoder
+            problem = f"cannot read image {path} ({error.strerror}): make it readable, or {otherwise}"
+            raise type(error)(problem) from error
         reason = " ".join(str(error).split())
-        raise ValueError(f"cannot read image {path} ({reason}): {REMEDY}") from error
+        raise ValueError(f"cannot read image {path} ({reason}): replace the file, or {otherwise}") from error
     return torch.from_numpy(levels).permute(2, 0, 1)  # as decoded: resizing is faster on this order
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB, over white."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _eight_bits(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    straight = image.convert("LA") if image.mode == "La" else image  # Pillow has no way from La to RGBA
+    over = straight.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grayscale of more than 8 bits as 0 to 255, which Pillow's own conversion would cut off at 255."""
+    levels, tags = np.asarray(image), getattr(image, "tag_v2", {})  # the tags of a TIFF
+    low, high = float(levels.min()), float(levels.max())
+    # Rounding may lead a little below black or above white; what is not a number is refused.
+    white = next((white for white in _whites(image, tags) if high <= 1.01 * white), 0)
+    if not white or low < -0.01 * white:
+        raise ValueError(f"its levels from {low:g} to {high:g} do not tell black and white: use 8 or 16 bits")
+    shown = np.rint(np.clip(levels * (255 / white), 0, 255)).astype(np.uint8)
+    gray = Image.fromarray(255 - shown if tags.get(ExifTags.Base.PhotometricInterpretation) == 0 else shown)
+    if "transparency" in image.info:  # the one level that is transparent
+        opaque = levels != image.info["transparency"]
+        gray.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
+    return gray
+
+
+def _whites(image: Image.Image, tags: Mapping[int, Any]) -> tuple[int, ...]:
+    """The levels that may be white: one, where the format says how many bits a level has."""
+    if tags:
+        signed = tags.get(ExifTags.Base.SampleFormat, (1,))[0] == 2
+        bits = tags[ExifTags.Base.BitsPerSample][0] - signed
+    else:  # Pillow keeps 16 bits of a PGM, and before version 11 of a PNG, in 32
+        kept = image.mode == "I" and image.format in ("PNG", "PPM")
+        bits = 16 if kept or image.mode.startswith("I;16") else 32
+    return (2**bits - 1,) if bits <= 16 else (1, 255, 65535)
+
+
+def _upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
+    """`rgb`, turned as `image` says."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged parts that nobody asks for
+            turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # metadata that cannot be read says nothing of how the image lies
+        return rgb
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def _decode_all(images: Images, progress: bool) -> UInt8[Tensor, "N 3 H W"]:
@@ -297,7 +376,7 @@ def _read(
         return
     # A single step has nothing to be read ahead of it.
     number = 0 if count is not None and count < 2 else min(workers, cores())
-    reader = _Reader(Images(images.paths, images.size))
+    reader = _Reader(replace(images, pixels=None))
     made = _by_workers(images, reader, tasks, number, pin) if number else (reader[task] for task in tasks)
     for batch in made:
         images.settle(batch.problems)

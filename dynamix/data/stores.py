@@ -15,6 +15,14 @@ _environments: dict[str, tuple[Any, Any]] = {}
 _opening = threading.Lock()
 
 
+def located(path: str) -> tuple[str, str] | None:
+    """Folder and key of an image in an LMDB; None for a file, also one whose path holds `::`."""
+    if LOCATOR not in path:
+        return None
+    folder, _, key = path.rpartition(LOCATOR)
+    return (folder, key) if os.path.isdir(folder) and not os.path.lexists(path) else None
+
+
 def value(folder: str, key: str) -> bytes:
     """The bytes of an image. Raises ValueError naming the key that is not there or cannot be read."""
     found = _get(environment(folder), folder, key)
@@ -107,6 +115,8 @@ def _stamp(folder: str) -> tuple[int | None, ...]:
 def _opened(folder: str, size: int) -> Any:
     import lmdb
 
+    with open(os.path.join(folder, "data.mdb"), "rb"):
+        pass  # lmdb's own error is the same for a file without permission and for a damaged one
     try:
         opened = lmdb.open(folder, readonly=True, lock=False, readahead=False, meminit=False)
     except lmdb.Error as error:

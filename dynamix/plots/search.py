@@ -46,8 +46,10 @@ def save_sheets(
     """Write `ranking.png`, `ranking-2.png`, ... into `out`, and nothing of an earlier search stays there.
 
     Up to twelve queries each. `pids`, the true pid of every path, tells right from wrong; beyond `most`
-    sheets queries are left to the CSV, and the last sheet says so.
+    sheets queries are left to the CSV, and the last sheet says so. Raises ValueError when `most` < 0.
     """
+    if most < 0:
+        raise ValueError(f"the number of sheets must be at least 0, got {most}")
     T = ranking.rows.shape[1]
     per_sheet = min(MOST, max(1, LINES // -(-T // ACROSS)) * _abreast(T))
     Q, shown = len(ranking.queries), min(len(ranking.queries), most * per_sheet)
