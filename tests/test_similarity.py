@@ -311,12 +311,14 @@ def test_threads_do_not_change_a_bit():
     draw = torch.Generator().manual_seed(0)
     people = torch.nn.functional.normalize(torch.randn(2500, 48, generator=draw))
     features, own = people.repeat(2, 1)[:3000] + 1e-4, torch.arange(3000) % 2500
-    alone = nearest(features, people, own=own)
+    groups = {"feature_groups": own % 40, "centroid_groups": torch.arange(2500) % 40}
+    ways = [{}, {"chunk": 111}, groups, groups | {"chunk": 11}]
+    one = [nearest(features, people, own=own, **way) for way in ways]
     torch.set_num_threads(3)
     try:
-        spread, chunked = nearest(features, people, own=own), nearest(features, people, own=own, chunk=111)
+        three = [nearest(features, people, own=own, **way) for way in ways]
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(1)
-    for found in (spread, chunked):
-        assert all(torch.equal(a, b) for a, b in zip(found, alone, strict=True))
+    for alone, spread in zip(one, three, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(alone, spread, strict=True))

@@ -1,5 +1,6 @@
 """The nearest centroid of each feature: all three readings of Sec. 3.2 in one pass."""
 
+from collections import deque
 from typing import NamedTuple
 
 import torch
@@ -167,12 +168,18 @@ def _among_groups(
 ) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
     index = torch.full((len(features),), -1, device=features.device)
     similarity = torch.full_like(features[:, 0], -torch.inf)
-    for rows, columns in group_blocks(feature_groups, centroid_groups, features.shape[1], chunk or 1024):
-        left = unit(features.index_select(0, rows.clamp(min=0).flatten()))  # (G R, D)
+
+    def part(block: tuple[Tensor, Tensor]) -> None:
+        rows, columns = block
+        flat = rows.flatten()
+        left = unit(features.index_select(0, flat.clamp(min=0)))  # (G R, D)
         pairs = _near_in_groups(left, ready, rows, columns, own)
         found, best = _first_best(left, ready, *pairs)
-        flat = rows.flatten()
         index[flat[flat >= 0]], similarity[flat[flat >= 0]] = found[flat >= 0], best[flat >= 0]
+
+    blocks = list(group_blocks(feature_groups, centroid_groups, features.shape[1], chunk or 1024))
+    with full_precision(features.device):
+        deque(spread(part, blocks, features.device), 0)
     return index, similarity
 
 
