@@ -127,6 +127,20 @@ def rows(name: str, noise: float, share: int, times: int, target: str) -> list[r
     return table
 
 
+def small() -> list[report.Row]:
+    """A first look at a few images: 200 queries, 900 gallery images, no two alike."""
+    draw = torch.Generator().manual_seed(0)
+    args = [torch.randn(n, DIM, generator=draw) for n in (200, 900)]
+    args += [torch.randint(high, (n,), generator=draw) for high in (50, 6) for n in (200, 900)]
+    sides = tuple(args)
+    return [
+        report.Row(
+            what="200 x 900, at random", ours=report.best(lambda: evaluate(*sides), 9),
+            baseline=report.best(lambda: sorting(sides), 9), against="sorting in NumPy",
+        )
+    ]  # fmt: skip
+
+
 def main() -> None:
     given = report.options(__doc__, threads=2, only="")
     torch.set_num_threads(given.threads)
@@ -134,8 +148,9 @@ def main() -> None:
         kind, *options = json.loads(given.only)
         print(json.dumps({"compare": compare, "memory": memory}[kind](*options)))
         return
-    table = rows("market1501", TRAINED, 1, 3, "3 x the baseline")
-    table += rows("market1501", UNTRAINED, 1, 2, "")
+    table = report.beside(lambda: rows("market1501", TRAINED, 1, 3, "3 x the baseline"))
+    table += report.beside(lambda: rows("market1501", UNTRAINED, 1, 2, ""))
+    table += report.beside(small)
     table += rows("msmt17", TRAINED, 10, 1, "")
     for name in SIZES:
         found = measured("memory", name)

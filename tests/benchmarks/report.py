@@ -1,16 +1,19 @@
 """What every benchmark prints and keeps: ours, the baseline of the same run, their ratio, the floor.
 
 `show` prints a short table; with `--save` it is also written to figures/results/bench.NAME.DEVICE.json, with
-the device, torch and commit it was measured on.
+the device, torch and commit it was measured on. DEVICE is cuda, cpu, or avx2: a processor without wider
+instructions than those (most laptops), or one told to use no others.
 """
 
 import argparse
 import json
 import resource
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -60,9 +63,35 @@ def options(about: str | None, **more: object) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def show(name: str, rows: Sequence[Row], *, save: bool, device: str = "cpu") -> None:
+def kind() -> str:
+    """What the benchmark runs on: cuda, cpu or avx2."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "cpu" if torch.backends.cpu.get_cpu_capability() == "AVX512" else "avx2"
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Another process keeps one core busy meanwhile."""
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        other.kill()
+        other.wait()
+
+
+def beside(measure: Callable[[], Sequence[Row]]) -> list[Row]:
+    """What is measured on a quiet machine, and again beside a process that keeps one core busy."""
+    quiet = list(measure())
+    with busy():
+        return quiet + [replace(row, what=f"{row.what}; one core busy", target="") for row in measure()]
+
+
+def show(name: str, rows: Sequence[Row], *, save: bool, device: str = "") -> None:
     """Print the rows; keep them with `save`."""
-    about = provenance()
+    about, device = provenance(), device or kind()
+    about["instructions"] = torch.backends.cpu.get_cpu_capability()
     about["threads"] = torch.get_num_threads()
     print(f"{name}: {about['device']}, {about['threads']} threads, torch {torch.__version__}")
     for row in rows:
