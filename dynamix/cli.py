@@ -119,7 +119,7 @@ class Train:
     weights: Path | None = None
     """pretrained weights to start from; the encoder is built as they need it"""
     allow_partial: bool = False
-    """accept weights that fit less than 90 % of the encoder"""
+    """accept weights of another network, as far as they fit the encoder"""
     plan: bool = False
     """only say what would be trained: data, steps, memory, time on this machine"""
     seed: int = 0
@@ -322,7 +322,7 @@ class Search:
         if (self.gallery is None) != (not self.query):
             raise ValueError("give both --gallery FOLDER and --query IMAGE ..., or neither for the example")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        encoder, config = checkpoint.load_encoder(self.run)
+        encoder, config = checkpoint.load_encoder(self.run, say=print)
         encoder, pids = encoder.to(device), None
         if self.gallery is None:
             folder, queries, pids = retrieval.example(config)
@@ -357,7 +357,7 @@ class Export:
             raise ValueError("nothing to write: name onnx, timm or both with --formats")
         if self.out.exists() and not self.out.is_dir():
             raise ValueError(f"{self.out} is a file: name a folder with --out")
-        encoder, config = checkpoint.load_encoder(self.run)
+        encoder, config = checkpoint.load_encoder(self.run, say=print)
         for exported in export.export(encoder, config, self.out, self.formats):
             print(exported)
 

@@ -13,6 +13,7 @@ import json
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Negatives = Literal["mixed", "same_type"]
@@ -356,6 +357,17 @@ def to_json(config: Config) -> str:
 def from_json(text: str) -> Config:
     """The inverse of `to_json`; unknown or missing fields raise."""
     return _build(Config, json.loads(text))
+
+
+def of_file(path: Path, text: str) -> Config:
+    """`from_json` of settings in the file `path`; ValueError naming it where they cannot be used."""
+    try:
+        return from_json(text)
+    except Exception as error:  # settings of another version, or edited by hand
+        raise ValueError(
+            f"{path}: its settings cannot be used by this version of dynamix ({error}): take the version "
+            "that wrote it, or train again in another folder"
+        ) from error
 
 
 def _build(kind: Any, values: dict[str, Any]) -> Any:

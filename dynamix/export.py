@@ -25,12 +25,11 @@ import numpy as np
 import timm
 import torch
 from jaxtyping import Float, UInt8
-from safetensors.torch import save_file
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from dynamix import config as settings
-from dynamix import encoders
+from dynamix import encoders, storage
 from dynamix.config import Config
 from dynamix.data.views import STATISTICS, normalize
 
@@ -112,19 +111,17 @@ def export_onnx(encoder: nn.Module, config: Config, path: str | Path, *, normali
     program.model.metadata_props.update(_metadata(config, normalize))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export") as room:
-        whole = Path(room) / ONNX
-        program.save(str(whole), external_data=False)
+    with storage.replacing(path) as temporary:
+        program.save(str(temporary), external_data=False)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only
-        session = onnxruntime.InferenceSession(str(whole), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(temporary), options, providers=["CPUExecutionProvider"])
 
         def run(images: UInt8[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
             levels = (images.float() / 255).numpy()
             return torch.from_numpy(session.run(["features"], {"images": levels})[0])
 
         difference = _difference(partial(_features, plain, config, unit=normalize), run, config, "ONNX")
-        os.replace(whole, path)
     size = " x ".join(map(str, config.encoder.image))
     use = f'onnxruntime.InferenceSession("{path}").run(None, {{"images": B x 3 x {size}, RGB in [0, 1]}})'
     return Exported((path,), difference, use)
@@ -149,10 +146,9 @@ def export_timm(encoder: nn.Module, config: Config, folder: str | Path) -> Expor
         "model_args": arguments,
         "pretrained_cfg": _preprocessing(config.encoder) | _entry_names(network),
     }
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".export") as room:
+    with storage.writing(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".export") as room:
         weights = Path(room) / WEIGHTS
-        tensors = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
-        save_file(tensors, weights, {"format": "pt"})
+        storage.write(network.state_dict(), weights, {"format": "pt"})
         (Path(room) / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
         difference = max(
             _difference(
@@ -163,7 +159,6 @@ def export_timm(encoder: nn.Module, config: Config, folder: str | Path) -> Expor
                 timm.create_model(f"local-dir:{room}", pretrained=True),
             )
         )
-        weights.chmod((Path(room) / CONFIG).stat().st_mode)  # safetensors lets nobody else read it
         for name in (WEIGHTS, CONFIG):
             os.replace(Path(room) / name, folder / name)
     own = "import timm" if architecture != ARCHITECTURE else "import timm, dynamix.export"

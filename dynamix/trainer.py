@@ -9,7 +9,6 @@ import dataclasses
 import inspect
 import json
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from dynamix import checkpoint, distributed, encoders, features, methods
+from dynamix import checkpoint, distributed, encoders, features, methods, storage
 from dynamix.config import Config, change, differences, to_json
 from dynamix.data import images as imagery
 from dynamix.data.table import Table, check_trainable, fingerprint
@@ -524,6 +523,5 @@ def _same_config(saved: Config, asked: Config, folder: Path) -> None:
 def _keep_lines(path: Path, count: int) -> None:
     """The log holds the finished epochs only, whatever a killed run had written."""
     lines = path.read_text().splitlines(keepends=True)[:count] if path.exists() else []
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(lines))
-    os.replace(temporary, path)
+    with storage.replacing(path) as temporary:
+        temporary.write_text("".join(lines))

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 TIERS = {
     "dynamix.config": 0,
     "dynamix.forks": 0,
+    "dynamix.storage": 0,
     "dynamix.data.table": 1,
     "dynamix.data.views": 1,
     "dynamix.data.folders": 1,

@@ -1,5 +1,6 @@
 """Exported encoders give the encoder's own outputs, wherever they are read back."""
 
+import errno
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from dynamix import encoders, export
+from dynamix import encoders, export, storage
 from dynamix.config import Config, change, tiny
 from dynamix.data.images import Images
 from dynamix.data.table import Paths
@@ -238,8 +239,26 @@ def test_the_weights_are_plain(small, tmp_path):
     found = load_file(weights)
     assert found.keys() == encoder.state_dict().keys()
     assert all(torch.equal(value, encoder.state_dict()[name]) for name, value in found.items())
-    assert weights.stat().st_mode == described.stat().st_mode
+    (tmp_path / "plain").touch()
+    mode = (tmp_path / "plain").stat().st_mode  # the umask's
+    (tmp_path / "plain").unlink()
+    assert weights.stat().st_mode == described.stat().st_mode == mode
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_a_full_disk_is_said(form, small, tmp_path, monkeypatch):
+    """What the folder held before is still there, and nothing else."""
+    (tmp_path / export.WEIGHTS).write_text("before")
+
+    def fills(self, *arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage, "save_file", fills)
+    monkeypatch.setattr(torch.onnx.ONNXProgram, "save", fills)
+    with pytest.raises(OSError, match=f"^{tmp_path}.* cannot be written, no space left on device: make room"):
+        list(export.export(*small, tmp_path, (form,)))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
 def test_a_wrong_timm_export_is_not_written(small, tmp_path, monkeypatch):

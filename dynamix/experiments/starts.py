@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from dynamix import data
+from dynamix import data, storage
 from dynamix.config import Config, change, identity, profile
 from dynamix.data.mannequins import worlds
 from dynamix.methods import moco
@@ -73,7 +73,8 @@ def make(
         return found
     out.mkdir(parents=True, exist_ok=True)
     if (out / found.name).resolve() != found.resolve():
-        shutil.copy(found, out / found.name)
+        with storage.replacing(out / found.name) as temporary:
+            shutil.copyfile(found, temporary)
     return out / found.name
 
 
@@ -102,9 +103,8 @@ def _trained(config: Config, home: Path, final: Path, progress: bool) -> Path:
         for record in records:
             bar.update(record.epoch + 1 - bar.n)
             bar.set_postfix_str(f"loss {record.loss:.3f}", refresh=False)
-    temporary = final.with_name(f"{final.name}.{os.getpid()}.tmp")
-    shutil.copyfile(home / moco.WEIGHTS, temporary)
-    os.replace(temporary, final)
+    with storage.replacing(final) as temporary:
+        shutil.copyfile(home / moco.WEIGHTS, temporary)
     shutil.rmtree(home)
     return final
 
