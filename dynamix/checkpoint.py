@@ -84,7 +84,9 @@ def load(folder: Path, parts: tuple[str, ...] = ("",)) -> Checkpoint:
     """
     path = folder / NAME if folder.is_dir() else folder
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: train first (`dynamix train`), or name its folder")
+        raise FileNotFoundError(
+            f"no checkpoint at {path}: train first (`dynamix train`), or name its folder or a file of weights"
+        )
     try:
         tensors, metadata = storage.read(path, parts)
         settings, epoch = metadata["config"], int(metadata["epoch"])

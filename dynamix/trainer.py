@@ -309,7 +309,8 @@ class _Run:
             run.skipped = saved.skipped
         if distributed.leader():
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "config.json").write_text(to_json(config))
+            with storage.replacing(folder / "config.json") as temporary:
+                temporary.write_text(to_json(config))
             _keep_lines(folder / LOG, run.epoch + 1)
         return run
 
@@ -391,7 +392,7 @@ class _Run:
         self.epoch = epoch
         if not distributed.leader():
             return
-        with open(self.folder / LOG, "a") as file:
+        with storage.writing(self.folder / LOG), open(self.folder / LOG, "a") as file:
             file.write(json.dumps(record.as_json()) + "\n")
         checkpoint.save(
             self.folder, config, epoch, self.encoder, self.momentum, self.optimizer, self.state,
@@ -450,7 +451,8 @@ def _start_from(
     report = encoders.load_pretrained(encoder, weights, allow_partial)
     if distributed.leader():
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / WEIGHTS).write_text(f"{report}\n")
+        with storage.replacing(folder / WEIGHTS) as temporary:
+            temporary.write_text(f"{report}\n")
 
 
 def show(records: Iterator[Step | Epoch], config: Config) -> None:

@@ -419,6 +419,17 @@ class TestOfAnotherKind:
         torch.save(with_(**more)(state), tmp_path / "w.pth")
         check(tmp_path / "w.pth", expected)
 
+    def test_another_librarys_neck_is_not_ours(self, state, tmp_path):
+        """mmengine calls what lies between backbone and head so."""
+        torch.save(
+            {"state_dict": prefixed("backbone.", state) | {"neck.gap.bias": torch.ones(3)}},
+            tmp_path / "w.pth",
+        )
+        report = encoders.load_pretrained(
+            published.emptied(replace(SMALL, neck="bias_frozen")), tmp_path / "w.pth"
+        )
+        assert report.dropped == ("neck.gap.bias",) and len(report.matched) == 150
+
     def test_patches_of_14_pixels(self, tmp_path):
         """The nearest size of whole patches; positions of another grid are resized to it."""
         source = vit(size=(252, 126), patch=14)

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,6 +241,19 @@ def test_a_full_disk_leaves_the_run_as_it_was(small_config, mixed_table, tmp_pat
     assert not [path for path in (tmp_path / "run").iterdir() if path.suffix == ".tmp"]
     finish(config, mixed_table, tmp_path / "run")
     assert_same_run(tmp_path / "unbroken", tmp_path / "run")
+
+
+def test_a_full_disk_names_the_log(small_config, mixed_table, tmp_path):
+    """It is written first: what the system says of it names no file."""
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("no device that is always full")
+    run = trainer._Run.open(small_config, mixed_table, tmp_path, torch.device("cpu"), None, False, False)
+    record = finish(change(small_config, epochs=1), mixed_table, tmp_path / "other")[-1]
+    (tmp_path / trainer.LOG).unlink(missing_ok=True)
+    (tmp_path / trainer.LOG).symlink_to("/dev/full")
+    with pytest.raises(OSError, match=f"{trainer.LOG} cannot be written, no space left on device: make room"):
+        run.finish(small_config, 0, record, ())
+    assert not (tmp_path / checkpoint.NAME).exists()
 
 
 def test_loaded_encoder_is_the_momentum_encoder(small_config, mixed_table, tmp_path):

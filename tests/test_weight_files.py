@@ -362,6 +362,11 @@ def test_the_average_is_meant(names, tmp_path):
     assert read(tmp_path / "w.pth").tensors.keys() == STATE.keys()
 
 
+def test_an_average_without_a_network_is_not_meant(tmp_path):
+    torch.save({"ema": {"updates": torch.ones(1)}, "net": STATE}, tmp_path / "w.pth")
+    assert read(tmp_path / "w.pth").tensors.keys() == STATE.keys()
+
+
 def test_a_list_of_one_and_a_recompressed_file(tmp_path):
     torch.save([STATE], tmp_path / "w.pth")
     assert read(tmp_path / "w.pth").tensors.keys() == STATE.keys()

@@ -20,7 +20,7 @@ HEADS = re.compile(
     r"(?:(?:\w*_)?heads?\d*|fc\d*|dist|head_dist|pre_logits|(?:\w*_)?classifiers?\w*|embed_fc|queue\w*|prototypes"
     r"|bottleneck\w*|bn_?neck\w*|neck|feat_bn|part_token\d|part\d_pos|cls_pos|pixel_mean|pixel_std|b2"
     r"|decoder\w*|mask_token|masked_embed|predictor|projector|criterion\w*|loss\w*)(?:\.|$)"
-    r"|(?:.*\.)?(?:attn_mask|relative_position_index|num_batches_tracked)$"
+    r"|(?:.*\.)?(?:attn_mask|relative_position_index)$"
 )
 # Layers that papers put on weights which do not have them: ISR's, on Swin.
 NEW = re.compile(r"feat\.")

@@ -16,6 +16,7 @@ from dynamix.encoders.recognize import saved_settings
 from dynamix.encoders.weight_files import EMA, WeightFile, network_of, read
 
 LISTED = 3  # names in an error
+COUNTER = "num_batches_tracked"  # of batch normalization: how often it was called, no matter to features
 _REMEDY = f"choose weights of {layouts.SUPPORTED}, or build the encoder that these are of"
 
 
@@ -81,16 +82,15 @@ def load_pretrained(encoder: nn.Module, path: str | Path, allow_partial: bool = 
     """
     file = read(path)
     given, state = layouts.translated(file), encoder.state_dict()
-    wanted = _wanted(state, neck=any(name.startswith("neck.") for name in given.tensors))
+    wanted = _wanted(state, neck=any(name.startswith("neck.") and name in given.tensors for name in state))
     _check_architecture(file, given, {name: state[full] for name, full in wanted.items()})
     found = {name: value for name, value in given.tensors.items() if name in wanted}
     report = _report(file, given, wanted, found, state)
     _check_report(report, allow_partial)
-    if "pos_embed" in found and (
-        grids := _grids(file, found["pos_embed"], state[wanted["pos_embed"]], encoder)
-    ):
+    place = wanted.get("pos_embed", "")
+    if "pos_embed" in found and (grids := _grids(file, found["pos_embed"], state[place], encoder)):
         found["pos_embed"] = resized(found["pos_embed"], *grids)
-        report = _resized(report, grids, wanted["pos_embed"], own="config" in file.metadata)
+        report = _resized(report, grids, place, own="config" in file.metadata)
         _check_report(report, allow_partial)
     for name, value in found.items():
         _check_shape(file.path, given.names[name], value, state[wanted[name]])
@@ -103,7 +103,7 @@ def load_pretrained(encoder: nn.Module, path: str | Path, allow_partial: bool = 
 def _wanted(state: dict[str, Tensor], neck: bool) -> dict[str, str]:
     """The tensors to fill, under the names that files have: {name: the encoder's name}."""
     parts = ("body.", "neck.") if neck else ("body.",)
-    names = (name for name in state if name.startswith(parts) and not name.endswith("num_batches_tracked"))
+    names = (name for name in state if name.startswith(parts) and not name.endswith(COUNTER))
     return network_of(names)[0]
 
 
@@ -153,7 +153,7 @@ def _report(
     found: dict[str, Tensor],
     state: dict[str, Tensor],
 ) -> Report:
-    rest = [name for name in given.tensors if name not in wanted]
+    rest = [name for name in given.tensors if name not in wanted and not name.endswith(COUNTER)]
     heads = [name for name in rest if layouts.HEADS.match(name)]
     more = [name for name in rest if name not in heads]
     elements = sum(state[wanted[name]].numel() for name in found)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamix import config as settings
+from dynamix import storage
 from dynamix.data.views import STATISTICS
 from dynamix.encoders import layouts, swin
 from dynamix.encoders.weight_files import WeightFile, read
@@ -69,7 +70,8 @@ def _described(path: Path) -> dict[str, Any]:
     if path.name != "model.safetensors" or not beside.is_file():
         return {}
     try:
-        held = json.loads(beside.read_text())
+        with storage.reading(beside):
+            held = json.loads(beside.read_text())
     except ValueError as error:
         raise ValueError(f"{beside} is not JSON ({error}): copy it again, or remove it") from error
     return held if isinstance(held, dict) else {}

@@ -195,11 +195,12 @@ def _entry(held: Any) -> Any:
     if not isinstance(held, Mapping | list | tuple):
         return None
     found = {key: most for key, value in _entries(held) if (most := _most(value))}
-    named = [name for name in found if isinstance(name, str) and EMA.search(name)]
+    largest = max(found, key=lambda key: found[key], default=None)
+    averages = [name for name in found if isinstance(name, str) and EMA.search(name)]
+    named = [name for name in averages if 2 * found[name] > found[largest]]  # not the average's counter alone
     named += [name for name in ENTRIES if name in found]
     if named:
         return named[0]
-    largest = max(found, key=lambda key: found[key], default=None)
     return largest if largest is not None and found[largest] > len(_tensors(held)) else None
 
 

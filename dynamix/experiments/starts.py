@@ -65,7 +65,7 @@ def make(
     if config.profile == "paper":
         raise ValueError(
             'profile "paper" cannot start from the embedded benchmark: name a file of weights pre-trained on '
-            "person images (--weights)"
+            "person images (`dynamix train --weights FILE`)"
         )
     found = None if fresh else existing(config, cache)
     found = found or _by_one(config, cache, fresh, progress)
