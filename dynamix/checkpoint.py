@@ -4,21 +4,19 @@ Nothing is pickled and nothing is executed on loading; a kill at any moment leav
 """
 
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from dynamix import encoders
+from dynamix import encoders, storage
 from dynamix.centroids import CentroidsMemory
-from dynamix.config import Config, Encoder, from_json, to_json
+from dynamix.config import Config, Encoder, of_file, to_json
 from dynamix.methods.dynamix import State
 
 NAME = "checkpoint.safetensors"
@@ -75,42 +73,44 @@ def save(
             tensors["memory.videos"] = state.memory.videos
     metadata = {"config": to_json(config), "epoch": str(epoch), "queue": json.dumps(list(state.queue))}
     metadata["table"] = table
-    temporary = folder / f"{NAME}.{os.getpid()}.tmp"
-    save_file({k: v.detach().contiguous().cpu().clone() for k, v in tensors.items()}, temporary, metadata)
-    os.replace(temporary, folder / NAME)
+    storage.write(tensors, folder / NAME, metadata)
 
 
 def load(folder: Path, parts: tuple[str, ...] = ("",)) -> Checkpoint:
     """Read a checkpoint, or only the tensors whose names begin with one of `parts`.
 
-    Raises FileNotFoundError or ValueError naming a missing or damaged file and the remedy.
+    Raises FileNotFoundError, OSError or ValueError naming a file that is missing, cannot be read, is damaged
+    or of another version, and the remedy.
     """
     path = folder / NAME if folder.is_dir() else folder
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}: train first (`dynamix train`), or name its folder")
+        raise FileNotFoundError(
+            f"no checkpoint at {path}: train first (`dynamix train`), or name its folder or a file of weights"
+        )
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = [name for name in file.keys() if name.startswith(parts)]
-            tensors = {name: file.get_tensor(name) for name in names}
-        config, queue = from_json(metadata["config"]), tuple(json.loads(metadata["queue"]))
-    except Exception as error:
+        tensors, metadata = storage.read(path, parts)
+        settings, epoch = metadata["config"], int(metadata["epoch"])
+        queue = tuple(json.loads(metadata["queue"]))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is not a dynamix checkpoint ({error}): delete it and train again"
         ) from error
-    return Checkpoint(path, config, int(metadata["epoch"]), tensors, queue, metadata.get("table", ""))
+    return Checkpoint(path, of_file(path, settings), epoch, tensors, queue, metadata.get("table", ""))
 
 
-def load_encoder(source: str | Path) -> tuple[nn.Module, Config]:
+def load_encoder(source: str | Path, say: Callable[[str], None] | None = None) -> tuple[nn.Module, Config]:
     """The momentum encoder of a trained run (inference uses it alone), in eval mode, and its config.
 
-    A file of pretrained weights does as well: the encoder it holds, recognized by its names and shapes.
+    A file of pretrained weights does as well: the encoder it holds, recognized by its names and shapes; `say`
+    is then given the report of what matched.
     """
     path = Path(source)
-    if path.is_file() and path.name != NAME:
+    if path.name != NAME and (path.is_file() or encoders.unpacked(path)):
         settings = encoders.encoder_config(path, Encoder(), as_is=True)
         encoder = encoders.build(settings)
-        encoders.load_pretrained(encoder, path)
+        report = encoders.load_pretrained(encoder, path)
+        if say is not None:
+            say(str(report))
         return encoder.eval(), Config(encoder=settings)
     checkpoint = load(path, ("momentum.",))
     encoder = encoders.build(checkpoint.config.encoder)

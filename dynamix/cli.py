@@ -122,7 +122,7 @@ class Train:
     weights: Path | None = None
     """pretrained weights to start from; the encoder is built as they need it"""
     allow_partial: bool = False
-    """accept weights that fit less than 90 % of the encoder"""
+    """accept weights of another network, as far as they fit the encoder"""
     plan: bool = False
     """only say what would be trained: data, steps, memory, time on this machine"""
     seed: int = 0
@@ -337,7 +337,7 @@ class Search:
             _folder(self.index, "--index")
         queries = retrieval.query_images(self.query)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        encoder, config = checkpoint.load_encoder(self.run)
+        encoder, config = checkpoint.load_encoder(self.run, say=print)
         encoder, pids = encoder.to(device), None
         if self.gallery is None:
             folder, queries, pids = retrieval.example(config)
@@ -375,7 +375,7 @@ class Export:
         if not self.formats:
             raise ValueError("nothing to write: name onnx, timm or both with --formats")
         folder = export.check(_folder(self.out, "--out"), self.formats)
-        encoder, config = checkpoint.load_encoder(self.run)
+        encoder, config = checkpoint.load_encoder(self.run, say=print)
         for exported in export.export(encoder, config, folder, self.formats):
             print(exported)
 

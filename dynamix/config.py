@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dynamix import fields
@@ -330,6 +331,17 @@ def from_json(text: str) -> Config:
     Raises ValueError on text that is not JSON, an unknown field, and a value that no config may have.
     """
     return _build(Config, json.loads(text), "the settings")
+
+
+def of_file(path: Path, text: str) -> Config:
+    """`from_json` of settings in the file `path`; ValueError naming it where they cannot be used."""
+    try:
+        return from_json(text)
+    except Exception as error:  # settings of another version, or edited by hand
+        raise ValueError(
+            f"{path}: its settings cannot be used by this version of dynamix ({error}): take the version "
+            "that wrote it, or train again in another folder"
+        ) from error
 
 
 def _build(kind: Any, values: Any, name: str) -> Any:

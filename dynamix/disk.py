@@ -48,6 +48,21 @@ def _small(text: str) -> str:
 
 
 @contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Opens `path`, then runs the block; raises what the system refuses of either in one line."""
+    try:
+        path.open("rb").close()
+        yield
+    except Exception as error:
+        code = _code(error)
+        if code is None:
+            raise
+        kind = type(OSError(code, ""))
+        remedy = REMEDIES.get(code, "look whether that disk is failing")
+        raise kind(f"cannot read {path} ({_small(os.strerror(code))}): {remedy}") from error
+
+
+@contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Raises what the system refuses while `path` is written as an OSError that says so in one line."""
     try:
@@ -57,8 +72,8 @@ def writing(path: Path) -> Iterator[None]:
         if code is None:
             raise
         remedy = CACHE if _in_cache(path) else REMEDIES.get(code, "choose another place")
-        why = getattr(error, "strerror", None) or os.strerror(code)
         kind = type(OSError(code, ""))  # PermissionError and the like
+        why = getattr(error, "strerror", None) or os.strerror(code)
         raise kind(f"cannot write {path} ({_small(why)}): {remedy}") from error
 
 
@@ -68,7 +83,7 @@ def _code(error: Exception) -> int | None:
         return error.errno
     if (code := getattr(error, "code", 0)) in errno.errorcode:
         return code
-    found = re.search(r"\(os error (\d+)\)", str(error))
+    found = re.search(r"(?:os error|code:) (\d+)", str(error))
     return int(found[1]) if found else None
 
 
@@ -89,7 +104,11 @@ def replacing(path: Path) -> Iterator[Path]:
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()
+            mode = temporary.stat().st_mode  # the umask's: safetensors would let nobody else read the file
             yield temporary
+            if temporary.stat().st_mode != mode:
+                temporary.chmod(mode)
             os.replace(temporary, path)
         finally:
             with contextlib.suppress(OSError):

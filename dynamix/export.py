@@ -166,8 +166,8 @@ def export_timm(encoder: nn.Module, config: Config, folder: str | Path) -> Expor
     }
     with tempfile.TemporaryDirectory(dir=folder, prefix=".export") as room:
         weights = Path(room) / WEIGHTS
-        tensors = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
         with disk.writing(folder / WEIGHTS):
+            tensors = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
             weights.write_bytes(save(tensors, {"format": "pt"}))  # save_file lets nobody else read the file
             (Path(room) / CONFIG).write_text(json.dumps(described, indent=1) + "\n")
         difference = max(

@@ -9,7 +9,6 @@ import dataclasses
 import inspect
 import json
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from dynamix import checkpoint, distributed, encoders, features, methods
+from dynamix import checkpoint, disk, distributed, encoders, features, methods
 from dynamix.config import Config, change, differences, to_json
 from dynamix.data import images as imagery
 from dynamix.data.table import Table, check_trainable, fingerprint
@@ -310,7 +309,8 @@ class _Run:
             run.skipped = saved.skipped
         if distributed.leader():
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "config.json").write_text(to_json(config))
+            with disk.replacing(folder / "config.json") as temporary:
+                temporary.write_text(to_json(config))
             _keep_lines(folder / LOG, run.epoch + 1)
         return run
 
@@ -392,7 +392,7 @@ class _Run:
         self.epoch = epoch
         if not distributed.leader():
             return
-        with open(self.folder / LOG, "a") as file:
+        with disk.writing(self.folder / LOG), open(self.folder / LOG, "a") as file:
             file.write(json.dumps(record.as_json()) + "\n")
         checkpoint.save(
             self.folder, config, epoch, self.encoder, self.momentum, self.optimizer, self.state,
@@ -451,7 +451,8 @@ def _start_from(
     report = encoders.load_pretrained(encoder, weights, allow_partial)
     if distributed.leader():
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / WEIGHTS).write_text(f"{report}\n")
+        with disk.replacing(folder / WEIGHTS) as temporary:
+            temporary.write_text(f"{report}\n")
 
 
 def show(records: Iterator[Step | Epoch], config: Config) -> None:
@@ -524,6 +525,5 @@ def _same_config(saved: Config, asked: Config, folder: Path) -> None:
 def _keep_lines(path: Path, count: int) -> None:
     """The log holds the finished epochs only, whatever a killed run had written."""
     lines = path.read_text().splitlines(keepends=True)[:count] if path.exists() else []
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(lines))
-    os.replace(temporary, path)
+    with disk.replacing(path) as temporary:
+        temporary.write_text("".join(lines))

@@ -103,3 +103,20 @@ def open_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+@pytest.fixture
+def unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Takes all rights from a file in `tmp_path`, the working folder, and root's from the test."""
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o755)
+
+    def take(path: Path) -> Path:
+        path.chmod(0)
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        return path.relative_to(tmp_path)
+
+    yield take
+    if os.getuid() == 0:
+        os.seteuid(0)

@@ -17,6 +17,7 @@ TIERS = {
     "dynamix.config": 0,
     "dynamix.disk": 0,
     "dynamix.forks": 0,
+    "dynamix.storage": 0,
     "dynamix.data.table": 1,
     "dynamix.data.views": 1,
     "dynamix.data.folders": 1,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from dynamix import checkpoint, cli, trainer
+from dynamix import checkpoint, cli, storage, trainer
 from dynamix.config import change, tiny, to_json
 from dynamix.data.mannequins import worlds
 from dynamix.experiments.datasets import METRICS, score
@@ -254,8 +254,8 @@ def test_train_refuses_a_folder_with_other_settings(call, home):
 
 
 def table_of(text):
-    """World -> its numbers."""
-    header, *lines = text.splitlines()
+    """World -> its numbers; what matched of weights may stand before."""
+    header, *lines = text[text.index("    ") :].splitlines()
     assert header.split() == ["rank-1", "rank-5", "rank-10", "mAP", "mINP", "queries", "gallery"]
     return {line.split()[0]: line.split()[1:] for line in lines}
 
@@ -390,6 +390,51 @@ def test_check_tells_right_from_wrong(call, home, tmp_path):
     victim.write_bytes(b"")
     code, out, _ = call("check", tmp_path)
     assert code == 1 and victim.name in out
+
+
+@pytest.fixture
+def weights(home, tmp_path):
+    """A file of weights, and one that lacks a tensor of them."""
+    saved = checkpoint.load(home / "run")
+    momentum = {name: value for name, value in saved.tensors.items() if name.startswith("momentum.")}
+    storage.write(momentum, tmp_path / "w.safetensors", {"config": to_json(saved.config)})
+    momentum.pop("momentum.body.layers.0.weight")
+    storage.write(momentum, tmp_path / "lacking.safetensors", {"config": to_json(saved.config)})
+    return tmp_path / "w.safetensors"
+
+
+def uses(home, out):
+    """The commands that take weights as they are, with their other options."""
+    crops = home / "data" / "hall" / "query"
+    return (
+        ("evaluate", "--targets", "hall", "--data", home / "data"),
+        ("search", "--gallery", crops, "--query", next(crops.iterdir()), "--out", out, "--sheets", 0),
+        ("export", "--out", out, "--formats", "timm"),
+    )
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_what_matched_is_said(call, home, weights, tmp_path, which):
+    command, *options = uses(home, tmp_path / "out")[which]
+    code, out, err = call(command, weights, *options)
+    assert code == 0, err
+    assert out.startswith(f"{weights}: a run of this package\nmatched ") and "100.0 % of the values\n" in out
+    code, out, err = call(command, weights.with_name("lacking.safetensors"), *options)
+    assert_one_line(code, err, "lacking.safetensors", "another network: missing body.layers.0.weight;")
+    assert "allow" not in err and "--" not in err
+
+
+def test_training_may_start_from_what_fits(call, home, weights, tmp_path):
+    lacking = weights.with_name("lacking.safetensors")
+    train = ("train", "--profile", "tiny", "--epochs", 1, "--set", "iterations=2", "--data", home / "data")
+    train = (*train, "--weights", lacking, "--out", tmp_path / "run")
+    code, _, err = call(*train)
+    assert code == 1 and "missing body.layers.0.weight;" in err.splitlines()[-1]
+    assert err.splitlines()[-1].endswith(", or start from the part that fits (--allow-partial)")
+    code, out, err = call(*train, "--allow-partial")
+    assert code == 0, err
+    words = "features are not those of these weights' own network: missing body.layers.0.weight"
+    assert words in out and "missing, left as they were: body.layers.0.weight" in out
 
 
 def test_search_and_export_work_on_a_run(call, home, tmp_path):

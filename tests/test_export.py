@@ -1,5 +1,6 @@
 """Exported encoders give the encoder's own outputs, wherever they are read back."""
 
+import errno
 import json
 import os
 import subprocess
@@ -238,8 +239,28 @@ def test_the_weights_are_plain(small, tmp_path):
     found = load_file(weights)
     assert found.keys() == encoder.state_dict().keys()
     assert all(torch.equal(value, encoder.state_dict()[name]) for name, value in found.items())
-    assert weights.stat().st_mode == described.stat().st_mode
+    (tmp_path / "plain").touch()
+    mode = (tmp_path / "plain").stat().st_mode  # the umask's
+    (tmp_path / "plain").unlink()
+    assert weights.stat().st_mode == described.stat().st_mode == mode
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_a_full_disk_is_said(form, small, tmp_path, monkeypatch):
+    """What the folder held before is still there, and nothing else."""
+    (tmp_path / export.WEIGHTS).write_text("before")
+
+    def fills(self, *arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(export, "save", fills)
+    monkeypatch.setattr(torch.onnx.ONNXProgram, "save", fills)
+    with pytest.raises(
+        OSError, match=rf"^cannot write {tmp_path}/\w+.* \(no space left on device\): free space"
+    ):
+        list(export.export(*small, tmp_path, (form,)))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
 def test_a_wrong_timm_export_is_not_written(small, tmp_path, monkeypatch):
@@ -328,7 +349,7 @@ def test_export_looks_before_it_works(small, open_folder, strangers, monkeypatch
 
 def test_a_folder_may_have_a_dot_in_its_name(tmp_path, monkeypatch):
     (tmp_path / "old.onnx").mkdir()
-    monkeypatch.setattr(checkpoint, "load_encoder", lambda _: 1 / 0)
+    monkeypatch.setattr(checkpoint, "load_encoder", lambda *_, **__: 1 / 0)
     for name in ("model-v1.2", "old.onnx", "new/model.v2"):
         with pytest.raises(ZeroDivisionError):
             cli.Export(run=Path("runs/x"), out=tmp_path / name)()

@@ -15,6 +15,7 @@ def test_figures_see_the_same(small_config, mixed_table, world_roots, tmp_path):
         pass
     path = figure_run.keep(run, tmp_path / "kept")
     assert path == tmp_path / "kept" / "key" / checkpoint.NAME and len(list(path.parent.iterdir())) == 1
+    assert path.stat().st_mode == (run / trainer.LOG).stat().st_mode
     assert path.stat().st_size < 0.5 * (run / checkpoint.NAME).stat().st_size
     whole, kept = (scene(each, world_roots) for each in (run, path.parent))
     assert kept.config == whole.config and kept.state.queue == whole.state.queue

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from dynamix import checkpoint, data, encoders
+from dynamix import checkpoint, data, encoders, storage
 from dynamix.config import Encoder, Moco, change, mini, paper, tiny, to_json
 from dynamix.data.mannequins import worlds
 from dynamix.data.table import Paths
@@ -313,7 +313,7 @@ def test_killed_within_an_epoch(unbroken, table, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", [moco.WEIGHTS, moco.STATE])
 def test_killed_between_the_files(unbroken, table, tmp_path, monkeypatch, name):
     """Of the last epoch: neither file may be older than what a finished folder promises."""
-    write, count = moco._write, []
+    write, count = storage.write, []
 
     def dies(tensors, path, metadata):
         count.append(1)
@@ -321,7 +321,7 @@ def test_killed_between_the_files(unbroken, table, tmp_path, monkeypatch, name):
             raise KeyboardInterrupt
         write(tensors, path, metadata)
 
-    monkeypatch.setattr(moco, "_write", dies)
+    monkeypatch.setattr(storage, "write", dies)
     with pytest.raises(KeyboardInterrupt):
         finish(CONFIG, table, tmp_path)
     monkeypatch.undo()
@@ -461,8 +461,16 @@ def test_damaged_state_is_named(unbroken, table, tmp_path, damage):
         finish(CONFIG, table, tmp_path)
 
 
+def test_a_state_of_another_version_is_no_damage(unbroken, table, tmp_path):
+    tensors, metadata = storage.read(unbroken[0] / moco.STATE)
+    newer = metadata | {"config": metadata["config"].replace('"queue"', '"cue"')}
+    storage.write(tensors, tmp_path / moco.STATE, newer)
+    with pytest.raises(ValueError, match=r"state.safetensors: its settings cannot be used by this .*cue"):
+        finish(CONFIG, table, tmp_path)
+
+
 def test_a_state_without_counts_is_named(table, tmp_path):
-    moco._write({"queue": torch.zeros(2, 2)}, tmp_path / moco.STATE, {"config": to_json(CONFIG)})
+    storage.write({"queue": torch.zeros(2, 2)}, tmp_path / moco.STATE, {"config": to_json(CONFIG)})
     with pytest.raises(ValueError, match=r"state.safetensors is not a pre-training .*counts"):
         finish(CONFIG, table, tmp_path)
 

@@ -123,11 +123,77 @@ def test_deeper_resnet(tmp_path):
 def test_bau_has_layers_without_weights(plain, tmp_path):
     torch.save(published.numbered(plain[0], (4, 6, 8, 10)), tmp_path / "best.pth")
     encoder = published.emptied(resnet50())
-    with pytest.raises(ValueError, match="between its stages .*instance normalization.*--allow-partial"):
+    with pytest.raises(
+        ValueError, match="of another network: .* between its stages .*instance normalization"
+    ):
         encoders.load_pretrained(encoder, tmp_path / "best.pth")
     report = encoders.load_pretrained(encoder, tmp_path / "best.pth", allow_partial=True)
     assert report.matched_share == 1
     torch.testing.assert_close(published.outputs(encoder, SIZE), plain[1], atol=1e-5, rtol=0)
+
+
+def shaped(network):
+    """A state of zeros: small files of large networks."""
+    return {name: torch.zeros((), dtype=v.dtype).expand(v.shape) for name, v in network.state_dict().items()}
+
+
+def ibn_b(state):
+    """Instance norm behind the first two stages and the stem (Pan et al. 2018, IBN-b)."""
+    stem = {name: value for name, value in state.items() if not name.startswith("bn1.running")}
+    ends = ("layer1.2", "layer2.3")
+    return stem | {f"{end}.IN.{part}": torch.ones(256) for end in ends for part in ("weight", "bias")}
+
+
+FASTREID = {"heads.bottleneck.0.weight": torch.ones(16), "heads.weight": torch.ones(9, 16)}
+OTHER = {
+    "deep stem": ("resnet50d", r"missing body\.conv1\.weight"),
+    "squeeze and excitation": ("seresnet50", r"it has layer1\.0\.se\.fc1\.weight"),
+    "groups": ("resnext50_32x4d", r"layer1\.0\.conv1\.weight has shape \(128, 64, 1, 1\)"),
+    "wider": ("wide_resnet50_2", r"layer1\.0\.conv1\.weight has shape \(128, 64, 1, 1\)"),
+    "normed at the end": ("resnetv2_50", "no encoder here"),
+    "not so deep": ("resnet26", "no encoder here"),
+    "Swin V2": ("swinv2_base_window8_256", r"missing \S*relative_position_bias_table.*logit_scale"),
+    "other windows": ("swin_base_patch4_window12_384", r"relative_position_bias_table has shape \(529, 4\)"),
+    "small Swin": ("swin_small_patch4_window7_224", "no encoder here"),
+    "IBN-b": (ibn_b, r"missing body\.bn1\.running_mean.*it has layer1\.2\.IN\.weight"),
+    "generalized mean": (
+        lambda s: prefixed("backbone.", s) | FASTREID | {"heads.pool_layer.p": torch.full((1,), 3.0)},
+        r"it has heads\.pool_layer\.p",
+    ),
+    "non-local": (lambda s: s | {"NL_2.0.g.weight": torch.zeros(1)}, r"it has NL_2\.0\.g\.weight"),
+    "embedding": (lambda s: s | {"feat.weight": torch.zeros(8, 2048)}, r"it has feat\.weight"),
+    "bias of the stem": (lambda s: s | {"conv1.bias": torch.ones(64)}, r"it has conv1\.bias"),
+    "OSNet": (
+        lambda s: {
+            "conv1.conv.weight": torch.zeros(16, 3, 7, 7),
+            "conv2.0.conv2a.conv1.weight": torch.zeros(1),
+        },
+        r"no encoder here \(conv1\.conv\.weight, .*choose weights of ViT-B, ViT-S, ResNet-50, R",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER)
+def test_networks_of_another_kind(kind, plain, tmp_path):
+    made, words = OTHER[kind]
+    if isinstance(made, str):
+        with torch.device("meta"):
+            network = timm.create_model(made)
+        held = shaped(network)
+    else:
+        held = made(plain[0])
+    torch.save(held, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=words) as caught:
+        checkpoint.load_encoder(tmp_path / "w.pth")
+    assert "w.pth" in str(caught.value) and "\n" not in str(caught.value) and "allow" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "more", [FASTREID | {"heads.pool_layer.p": torch.ones(1)}, {"backbone.conv1.bias": torch.zeros(64)}]
+)
+def test_what_changes_nothing_may_be_there(more, plain, tmp_path):
+    torch.save({"model": prefixed("backbone.", plain[0]) | more}, tmp_path / "w.pth")
+    check(tmp_path / "w.pth", plain[1], BASE, name="resnet50")
 
 
 def test_running_statistics_are_needed(plain, tmp_path):
@@ -254,7 +320,8 @@ class TestOwn:
         assert made == replace(config.encoder, weights="w", width=made.width)
         expected = published.outputs(encoder, made.image)
         loaded = published.emptied(made)
-        encoders.load_pretrained(loaded, file)
+        report = encoders.load_pretrained(loaded, file)
+        assert name == "vit_small" or report.family == "a run of this package"
         torch.testing.assert_close(published.outputs(loaded, made.image), expected, atol=1e-6, rtol=0)
         (tmp_path / "config.json").write_text("{")
         with pytest.raises(ValueError, match="config.json is not JSON"):

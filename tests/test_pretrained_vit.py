@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
-from dynamix import encoders
+from dynamix import checkpoint, encoders
 from dynamix.config import Encoder, paper
 from dynamix.encoders.positions import resized, source_grid
 from tests import published
@@ -186,7 +186,7 @@ class TestPositions:
             assert made.normalization == as_is
 
     def test_distilled(self, tmp_path):
-        """A second token's position beside the class token's."""
+        """A second token, which the class token attends to, and its position; without them only on demand."""
         source = vit(size=(224, 224))
         state = source.state_dict()
         positions = torch.cat(
@@ -194,10 +194,13 @@ class TestPositions:
         )
         held = state | {"pos_embed": positions, "dist_token": torch.ones(1, 1, 384)}
         torch.save({"model": held | {"head_dist.weight": torch.ones(1000, 384)}}, tmp_path / "w.pth")
-        check(
-            tmp_path / "w.pth", published.outputs(source, (224, 224)),
-            base=replace(paper.encoder, image=(224, 224)),
-        )  # fmt: skip
+        base = replace(paper.encoder, image=(224, 224))
+        with pytest.raises(encoders.Misfit, match="it has dist_token as well"):
+            check(tmp_path / "w.pth", None, base=base)
+        encoder = published.emptied(encoders.encoder_config(tmp_path / "w.pth", base))
+        encoders.load_pretrained(encoder, tmp_path / "w.pth", allow_partial=True)
+        expected = published.outputs(source, (224, 224))
+        torch.testing.assert_close(published.outputs(encoder, (224, 224)), expected, atol=1e-5, rtol=0)
 
     @pytest.mark.parametrize(
         "count, target, grid",
@@ -242,7 +245,8 @@ class TestPositions:
     def test_no_known_shape(self, state, encoder, tmp_path):
         torch.save(state | {"pos_embed": torch.zeros(1, 161, 384)}, tmp_path / "w.pth")
         with pytest.raises(
-            ValueError, match=r"w\.pth: pos_embed.*\(1, 161, 384\).*\(1, 129, 384\), 16x8: set encoder\.image"
+            ValueError,
+            match=r"w\.pth: pos_embed.*\(1, 161, 384\).*\(1, 129, 384\), 16x8: .*\(encoder\.image\)$",
         ):
             encoders.load_pretrained(encoder, tmp_path / "w.pth")
 
@@ -311,11 +315,13 @@ class TestAnotherNetwork:
     def test_a_few_blocks(self, state, encoder, tmp_path):
         half = {k: v for k, v in state.items() if not k.startswith(("blocks.1.", "blocks.5."))}
         self.refused(
-            encoder, half, tmp_path,
-            r"at least 90% are needed: missing body\.blocks\.1\.\S+, \S+, \S+ and 21 more; "
-            "unexpected nothing; .*--allow-partial",
-        )  # fmt: skip
+            encoder,
+            half,
+            tmp_path,
+            r"fits 83\.6% of .* another network: missing body\.blocks\.1\.\S+, \S+, \S+ and 21 more; choose ",
+        )
         report = encoders.load_pretrained(encoder, tmp_path / "w.pth", allow_partial=True)
+        assert "features are not those of these weights' own network: missing body.blocks.1." in str(report)
         assert len(report.missing) == 24 and report.matched_share == pytest.approx(126 / 150, abs=0.01)
         assert torch.equal(encoder.body.norm.weight, state["norm.weight"])
 
@@ -323,3 +329,144 @@ class TestAnotherNetwork:
         torch.save({"a.b": torch.zeros(2)}, tmp_path / "w.pth")
         with pytest.raises(ValueError, match=r"w\.pth holds weights of no encoder here \(a\.b\): choose"):
             encoders.encoder_config(tmp_path / "w.pth", paper.encoder)
+
+
+def without(*parts):
+    return lambda state: {name: value for name, value in state.items() if not name.startswith(parts)}
+
+
+def with_(**more):
+    return lambda state: state | {name.replace("__", "."): value for name, value in more.items()}
+
+
+# Vision transformers of other kinds, all but a few of whose tensors fit: what of them an error names.
+OTHER = {
+    "norm before the blocks (CLIP)": ({"pre_norm": True}, r"it has norm_pre\.weight"),
+    "mean of the tokens": ({"global_pool": "avg"}, r"missing body\.norm\.weight.*fc_norm\.weight"),
+    "attention pooling": ({"global_pool": "map"}, r"it has attn_pool\."),
+    "no positions": ({"pos_embed": "none"}, r"missing body\.pos_embed"),
+    "scaled layers (DeiT III)": ({"init_values": 1e-5}, r"it has blocks\.0\.ls1\.gamma"),
+    "registers": ({"reg_tokens": 4}, "it has reg_token"),
+    "DINOv2": (
+        {"init_values": 1.0, "reg_tokens": 4, "no_embed_class": True, "patch": 14, "size": (252, 126)},
+        r"reg_token, blocks\.0\.ls1\.gamma",
+    ),
+    "no class token": ({"class_token": False, "global_pool": "avg"}, "no encoder here"),
+    "class token without a place": ({"no_embed_class": True}, r"pos_embed has shape \(1, 128, 384\)"),
+    "normed queries": ({"qk_norm": True}, r"it has blocks\.0\.attn\.q_norm\.weight"),
+    "normed outputs": ({"scale_attn_norm": True}, r"it has blocks\.0\.attn\.norm\.weight"),
+    "no biases": ({"qkv_bias": False}, r"missing body\.blocks\.0\.attn\.qkv\.bias"),
+    "wider layers": ({"mlp_ratio": 3}, r"blocks\.0\.mlp\.fc1\.weight has shape \(1152, 384\)"),
+}
+TENSORS = {
+    "a lost tensor": (without("blocks.7.attn.proj.bias"), r"missing body\.blocks\.7\.attn\.proj\.bias"),
+    "camera embeddings": (with_(sie_embed=torch.ones(6, 1, 384)), "it has sie_embed"),
+    "relative positions (BEiT)": (
+        with_(blocks__0__attn__relative_position_bias_table=torch.ones(9, 6)),
+        "relative_position_bias_table",
+    ),
+    "an adapter": (with_(blocks__3__adapter__weight=torch.zeros(8, 384)), r"blocks\.3\.adapter\.weight"),
+    "a layer behind": (with_(embedding__weight=torch.ones(8, 384)), r"it has embedding\.weight"),
+    "overlapping patches": (with_(pos_embed=torch.zeros(1, 211, 384)), r"patches overlap \(21x10 of them\)"),
+}
+
+
+class TestOfAnotherKind:
+    """The share of matched tensors is high; the features would be another network's."""
+
+    def refused(self, file, words):
+        with pytest.raises(ValueError, match=words) as caught:
+            checkpoint.load_encoder(file)
+        assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+        assert "allow" not in str(caught.value)
+
+    @pytest.mark.parametrize("kind", OTHER)
+    def test_networks(self, kind, tmp_path):
+        options, words = OTHER[kind]
+        torch.save(vit(**options).state_dict(), tmp_path / "w.pth")
+        self.refused(tmp_path / "w.pth", words)
+
+    @pytest.mark.parametrize("kind", TENSORS)
+    def test_tensors(self, kind, state, encoder, tmp_path):
+        change, words = TENSORS[kind]
+        torch.save(change(state), tmp_path / "w.pth")
+        self.refused(tmp_path / "w.pth", words)
+        report = encoders.load_pretrained(encoder, tmp_path / "w.pth", allow_partial=True)
+        assert "features are not those of these weights' own network: " in str(report)
+
+    @pytest.mark.parametrize(
+        "where", ["cls_token", "norm.bias", "blocks.0.norm1.weight", "patch_embed.proj.bias"]
+    )
+    def test_every_tensor_is_needed(self, where, state, encoder, tmp_path):
+        torch.save(without(where)(state), tmp_path / "w.pth")
+        with pytest.raises(encoders.Misfit, match=f"missing body.{where};"):
+            encoders.load_pretrained(encoder, tmp_path / "w.pth")
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"blocks__0__attn__extra_bias": torch.zeros(3)},
+            {"base__sie_embed": torch.zeros(6, 1, 384)},
+            {"cls_head__weight": torch.ones(9, 384), "id_classifier__bias": torch.ones(9)},
+            {
+                "mask_token": torch.ones(1, 1, 384),
+                "decoder_blocks__0__attn__qkv__weight": torch.ones(99, 384),
+            },
+            {"criterion__centers": torch.ones(9, 384), "neck__bn__weight": torch.ones(384)},
+        ],
+    )
+    def test_what_changes_nothing_may_be_there(self, more, state, expected, tmp_path):
+        torch.save(with_(**more)(state), tmp_path / "w.pth")
+        check(tmp_path / "w.pth", expected)
+
+    def test_another_librarys_neck_is_not_ours(self, state, tmp_path):
+        """mmengine calls what lies between backbone and head so."""
+        torch.save(
+            {"state_dict": prefixed("backbone.", state) | {"neck.gap.bias": torch.ones(3)}},
+            tmp_path / "w.pth",
+        )
+        report = encoders.load_pretrained(
+            published.emptied(replace(SMALL, neck="bias_frozen")), tmp_path / "w.pth"
+        )
+        assert report.dropped == ("neck.gap.bias",) and len(report.matched) == 150
+
+    def test_patches_of_14_pixels(self, tmp_path):
+        """The nearest size of whole patches; positions of another grid are resized to it."""
+        source = vit(size=(252, 126), patch=14)
+        torch.save(source.state_dict(), tmp_path / "w.pth")
+        check(tmp_path / "w.pth", published.outputs(source, (252, 126)), patch=14, image=(252, 126))
+
+    def test_branches_of_transreid_are_read(self, state, expected, tmp_path):
+        """The global feature's last block and norm are the branch's; the network's own were never trained."""
+        last = {name: name.replace("blocks.11.", "b1.0.") for name in state if name.startswith("blocks.11.")}
+        last |= {"norm.weight": "b1.1.weight", "norm.bias": "b1.1.bias"}
+        branch = {new: state[old] for old, new in last.items()}
+        local = {name.replace("b1.", "b2."): value + 1 for name, value in branch.items()}
+        untrained = {name: state[name] + 1 for name in last}
+        held = (
+            prefixed("base.", state | untrained) | branch | local | {"bottleneck_1.weight": torch.ones(384)}
+        )
+        torch.save(held | CLASSES, tmp_path / "w.pth")
+        report = check(tmp_path / "w.pth", expected, normalization="half")
+        assert "(TransReID), its local branches left out" in report.family
+        assert {"base.norm.weight", "b2.1.weight", "bottleneck_1.weight"} <= set(report.dropped)
+        torch.save(held | CLASSES | {"base.sie_embed": torch.ones(6, 1, 384)}, tmp_path / "w.pth")
+        self.refused(tmp_path / "w.pth", r"it has base\.sie_embed")
+
+    def test_the_average_is_named(self, state, expected, tmp_path):
+        torch.save({"model": noise_like(state), "model_ema": state}, tmp_path / "w.pth")
+        assert check(tmp_path / "w.pth", expected).family.endswith(", its model_ema")
+
+    @pytest.mark.parametrize(
+        "prefix", ["_orig_mod.", "model._orig_mod.module.", "image_encoder.trunk.", "net."]
+    )
+    def test_prefixes(self, prefix, state, expected, tmp_path):
+        torch.save(prefixed(prefix, state) | CLASSES, tmp_path / "w.pth")
+        check(tmp_path / "w.pth", expected)
+
+
+def test_the_maps_of_another_network(state, tmp_path):
+    """A hybrid: its patches are taken from a ResNet's maps."""
+    torch.save(state | {"patch_embed.proj.weight": torch.zeros(384, 1024, 1, 1)}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="weights of no encoder here"):
+        encoders.encoder_config(tmp_path / "w.pth", paper.encoder)

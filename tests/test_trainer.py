@@ -1,17 +1,19 @@
 """The training loop: what it yields and writes, bit-for-bit resume, and how it refuses bad input."""
 
 import dataclasses
+import errno
 import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dynamix import checkpoint, trainer
+from dynamix import checkpoint, storage, trainer
 from dynamix.config import change, to_json
 from dynamix.data import views
 from dynamix.data.table import Paths
@@ -185,6 +187,75 @@ def test_damaged_checkpoint_is_named(small_config, mixed_table, tmp_path, damage
     (tmp_path / checkpoint.NAME).write_bytes(damage)
     with pytest.raises(ValueError, match=r"checkpoint.safetensors is not a dynamix checkpoint"):
         finish(small_config, mixed_table, tmp_path)
+
+
+def test_a_checkpoint_of_another_version_is_no_damage(small_config, mixed_table, tmp_path):
+    finish(change(small_config, epochs=1), mixed_table, tmp_path)
+    tensors, metadata = storage.read(tmp_path / checkpoint.NAME)
+    for change_of in ({"config": metadata["config"].replace('"epochs"', '"eras"')}, {"config": "[]"}):
+        storage.write(tensors, tmp_path / checkpoint.NAME, metadata | change_of)
+        for use in (checkpoint.load, checkpoint.load_encoder):
+            with pytest.raises(
+                ValueError, match=r"checkpoint.safetensors: its settings cannot be used by th"
+            ):
+                use(tmp_path)
+    for missing in ({"epoch": "two"}, {"queue": "[1"}, {"queue": "3"}):
+        storage.write(tensors, tmp_path / checkpoint.NAME, metadata | missing)
+        with pytest.raises(ValueError, match=r"checkpoint.safetensors is not a dynamix checkpoint"):
+            checkpoint.load(tmp_path)
+
+
+def test_a_checkpoint_that_nobody_may_read_is_no_damage(small_config, mixed_table, tmp_path, unreadable):
+    finish(change(small_config, epochs=1), mixed_table, tmp_path)
+    file = unreadable(tmp_path / checkpoint.NAME)
+    for use in (checkpoint.load, checkpoint.load_encoder):
+        with pytest.raises(
+            PermissionError, match=r"^cannot read checkpoint.safetensors \(permission denied\)"
+        ):
+            use(file)
+
+
+def test_others_may_read_a_checkpoint(small_config, mixed_table, tmp_path):
+    """The mode is the umask's, as that of the log beside it."""
+    finish(change(small_config, epochs=1), mixed_table, tmp_path)
+    assert (tmp_path / checkpoint.NAME).stat().st_mode == (tmp_path / trainer.LOG).stat().st_mode
+
+
+def test_a_full_disk_leaves_the_run_as_it_was(small_config, mixed_table, tmp_path, monkeypatch):
+    config = change(small_config, epochs=2)
+    finish(config, mixed_table, tmp_path / "unbroken")
+    save, count = storage.save_file, []
+
+    def fills(tensors, path, metadata):
+        count.append(1)
+        if len(count) > 1:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(tensors, path, metadata)
+
+    monkeypatch.setattr(storage, "save_file", fills)
+    with pytest.raises(OSError, match=r"cannot write .*checkpoint.safetensors \(no space .*: free space"):
+        finish(config, mixed_table, tmp_path / "run")
+    monkeypatch.undo()
+    assert checkpoint.load(tmp_path / "run").epoch == 0
+    assert not [path for path in (tmp_path / "run").iterdir() if path.suffix == ".tmp"]
+    finish(config, mixed_table, tmp_path / "run")
+    assert_same_run(tmp_path / "unbroken", tmp_path / "run")
+
+
+def test_a_full_disk_names_the_log(small_config, mixed_table, tmp_path):
+    """It is written first: what the system says of it names no file."""
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("no device that is always full")
+    run = trainer._Run.open(small_config, mixed_table, tmp_path, torch.device("cpu"), None, False, False)
+    record = finish(change(small_config, epochs=1), mixed_table, tmp_path / "other")[-1]
+    (tmp_path / trainer.LOG).unlink(missing_ok=True)
+    (tmp_path / trainer.LOG).symlink_to("/dev/full")
+    with pytest.raises(
+        OSError, match=rf"cannot write .*{trainer.LOG} \(no space left on device\): free space"
+    ):
+        run.finish(small_config, 0, record, ())
+    assert not (tmp_path / checkpoint.NAME).exists()
 
 
 def test_loaded_encoder_is_the_momentum_encoder(small_config, mixed_table, tmp_path):

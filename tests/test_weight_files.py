@@ -1,11 +1,17 @@
 """Files of weights: read without running anything of them, refused in one line with the remedy."""
 
 import argparse
+import bz2
+import errno
+import gzip
 import hashlib
+import lzma
 import os
 import pickle
+import shlex
 import subprocess
 import sys
+import tarfile
 import warnings
 import zipfile
 from pathlib import PurePosixPath
@@ -16,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from dynamix import encoders
+from dynamix import checkpoint, encoders
 from dynamix.config import paper
 from dynamix.encoders import weight_files
 from dynamix.encoders.weight_files import network_of, read
@@ -121,14 +127,85 @@ def test_numpy_1_names(tmp_path):
     assert read(tmp_path / "w.pth").tensors.keys() == STATE.keys()
 
 
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+INDEX = b'{"metadata": {"total_size": 1}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}'
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize(
-    "content", [b"", b"<html>quota exceeded</html>", b"\x80\x02", b"PK\x03\x04", b"\x00" * 64]
+    "content, words",
+    [
+        (b"", "it is empty.*download it again"),
+        (b"<html>quota exceeded</html>", "web page.*download it again"),
+        (b"\n<!DOCTYPE html><title>Google Drive</title>", "web page.*download it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS.*`git lfs pull`"),
+        (INDEX, "index of weights in several files"),
+        (gzip.compress(b"weights"), "compressed archive.*unpack it"),
+        (bz2.compress(b"weights"), "compressed archive.*unpack it"),
+        (lzma.compress(b"weights"), "compressed archive.*unpack it"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 40, "of another framework"),
+        (pickle.dumps({"a": 1}), "a pickle of another kind.*write it with torch.save"),
+        (b"\x80\x02", "download it again"),
+        (LEGACY, "download it again"),
+        (b"PK\x03\x04", "cut off.*download it again"),
+        (b"\x00" * 64, "never filled.*download it again"),
+        (b"\x00" * 5000, "never filled.*download it again"),
+        (b"404: Not Found", "download it again"),
+    ],
 )
-def test_no_file_of_weights(suffix, content, tmp_path):
+def test_no_file_of_weights(suffix, content, words, tmp_path):
     file = tmp_path / f"w{suffix}"
     file.write_bytes(content)
-    refused(file, "is damaged or no file of weights .*download it again")
+    refused(file, f"is damaged or no file of weights .*{words}")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".bin", ".pt", ".safetensors", ".ckpt", ""])
+@pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])
+def test_the_content_decides_not_the_suffix(suffix, kind, tmp_path):
+    file = tmp_path / f"w{suffix}"
+    if kind == "safetensors":
+        save_file(STATE, file, {"note": "x"})
+    else:
+        torch.save({"state_dict": STATE}, file, _use_new_zipfile_serialization=kind == "zip")
+    found = read(file)
+    assert found.tensors.keys() == STATE.keys() and torch.equal(found.tensors["a.weight"], STATE["a.weight"])
+    assert found.metadata == ({"note": "x"} if kind == "safetensors" else {})
+
+
+@pytest.mark.parametrize("inner", ["archive", ""])
+def test_an_unpacked_file_is_packed_by_the_remedy(inner, tmp_path):
+    """As `unzip`, or a browser that unpacks what it downloads, leaves it."""
+    torch.save({"state_dict": STATE}, tmp_path / "archive.pth")
+    with zipfile.ZipFile(tmp_path / "archive.pth") as file:
+        file.extractall(tmp_path / "my w")
+    text = refused(tmp_path / "my w" / inner, "an unpacked file of weights")
+    with pytest.raises(ValueError, match="python -m zipfile"):
+        encoders.fingerprint(tmp_path / "my w")
+    with pytest.raises(ValueError, match="python -m zipfile"):
+        checkpoint.load_encoder(tmp_path / "my w")
+    command = shlex.split(text.split("`")[1])
+    subprocess.run([sys.executable, *command[1:]], check=True)
+    made = read(text.rpartition("name ")[2]).tensors
+    assert all(torch.equal(made[name], value) for name, value in STATE.items())
+
+
+@pytest.mark.parametrize("use", [read, encoders.fingerprint, checkpoint.load_encoder])
+@pytest.mark.parametrize("kind", [".pth", ".safetensors"])
+def test_missing_rights_are_no_damage(use, kind, tmp_path, unreadable):
+    (torch.save if kind == ".pth" else save_file)(STATE, tmp_path / f"w{kind}")
+    file = unreadable(tmp_path / f"w{kind}")
+    with pytest.raises(PermissionError, match=rf"^cannot read w{kind} \(permission denied\): .*chmod"):
+        use(file)
+
+
+def test_a_broken_disk_is_no_damage(tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    torch.save(STATE, tmp_path / "w.pth")
+    monkeypatch.setattr(torch, "load", fails)
+    with pytest.raises(OSError, match=r"cannot read .*w.pth \(input/output error\): look whether"):
+        read(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])
@@ -147,8 +224,11 @@ def test_truncated(kind, keep, tmp_path):
 
 def test_other_archives(tmp_path):
     with zipfile.ZipFile(tmp_path / "w.pth", "w") as file:
-        file.writestr("a.txt", "text")
-    refused(tmp_path / "w.pth", "is damaged or no file of weights")
+        file.writestr("model/w.pth", "text")
+    refused(tmp_path / "w.pth", r"an archive of model/w\.pth\): unpack it, and name the file")
+    with tarfile.open(tmp_path / "w.tar", "w") as file:
+        file.add(tmp_path / "w.pth", "inside.pth")
+    refused(tmp_path / "w.tar", r"an archive of inside\.pth\): unpack it, and name the file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is on its way out
         torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(tmp_path / "script.pth")
@@ -159,7 +239,7 @@ def test_other_archives(tmp_path):
     "held, words",
     [
         ({}, "no tensors by name, but nothing"),
-        ({"epoch": 3, "state_dict": {"lr": 0.1}}, "no tensors by name, but lr"),
+        ({"epoch": 3, "state_dict": {"lr": 0.1}}, "no tensors by name, but epoch, state_dict"),
         ([torch.zeros(2)], "no tensors by name, but list"),
         (torch.zeros(2), "no tensors by name, but Tensor"),
         ({3: torch.zeros(2)}, "no tensors by name, but 3"),
@@ -204,6 +284,22 @@ def test_one_name_twice_in_safetensors(wrong, tmp_path):
             ["a", "neck.b"], ["encoder.body.a", "state.labels"], ["momentum", "body"],
         ),
         (["modules.a", "teacher_a"], ["modules.a", "teacher_a"], [], []),
+        (["_orig_mod.module.a"], ["a"], [], ["_orig_mod", "module"]),
+        (["module._orig_mod.backbone.a"], ["a"], [], ["module", "_orig_mod", "backbone"]),
+        (
+            ["module.base_encoder.a", "module.momentum_encoder.a", "module.predictor.b"],
+            ["a"], ["module.momentum_encoder.a", "module.predictor.b"], ["module", "base_encoder"],
+        ),
+        # Names of a user's own, around layers that are known.
+        (
+            ["reid.net.layer1.0.conv1.weight", "reid.net.bn1.bias", "reid.classifier.weight"],
+            ["layer1.0.conv1.weight", "bn1.bias", "reid.classifier.weight"], [], ["reid.net"],
+        ),
+        (["visual.patch_embed.proj.weight", "visual.a"], ["patch_embed.proj.weight", "a"], [], ["visual"]),
+        (
+            ["patch_embed.proj.weight", "other.patch_embed.proj.weight"],
+            ["patch_embed.proj.weight", "other.patch_embed.proj.weight"], [], [],
+        ),
     ],
 )  # fmt: skip
 def test_network_of(names, own, others, trail):
@@ -225,6 +321,63 @@ def test_entries_in_their_order(tmp_path):
     ):
         torch.save(held, tmp_path / "w.pth")
         assert read(tmp_path / "w.pth").tensors.keys() == STATE.keys(), held
+
+
+WRAPPERS = (
+    "model_state_dict",
+    "net_dict",
+    "net",
+    "params",
+    "ema",
+    "state_dict_1",
+    "model_ema",
+    "network",
+    "weights",
+    "encoder",
+    "G",
+    0,
+)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_wrapper_of_any_name(wrapper, tmp_path):
+    """What holds most is meant, whatever it is called; an optimizer holds two tensors in one place."""
+    slots = {i: {"exp_avg": torch.zeros(9), "step": torch.zeros(1)} for i in range(9)}
+    state = STATE | {"b.weight": torch.zeros(1)}
+    for inner in (state, {"decay": 0.9, "shadow": state}, [state], (state, 3)):
+        held = {wrapper: inner, "optimizer": {"state": slots, "param_groups": [{"lr": 0.1}]}, "epoch": 3}
+        torch.save(held, tmp_path / "w.pth")
+        found = read(tmp_path / "w.pth")
+        assert found.tensors.keys() == state.keys() and found.trail[0] == str(wrapper)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("model", "model_ema"), ("params", "params_ema"), ("state_dict", "ema_state_dict"), ("net", "ema")],
+)
+def test_the_average_is_meant(names, tmp_path):
+    torch.save(
+        dict(zip(names, ({"z": torch.zeros(1), "y": torch.zeros(1)}, STATE), strict=True)), tmp_path / "w.pth"
+    )
+    assert read(tmp_path / "w.pth").tensors.keys() == STATE.keys()
+
+
+def test_an_average_without_a_network_is_not_meant(tmp_path):
+    torch.save({"ema": {"updates": torch.ones(1)}, "net": STATE}, tmp_path / "w.pth")
+    assert read(tmp_path / "w.pth").tensors.keys() == STATE.keys()
+
+
+def test_a_list_of_one_and_a_recompressed_file(tmp_path):
+    torch.save([STATE], tmp_path / "w.pth")
+    assert read(tmp_path / "w.pth").tensors.keys() == STATE.keys()
+    with (
+        zipfile.ZipFile(tmp_path / "w.pth") as old,
+        zipfile.ZipFile(tmp_path / "z.pth", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for item in old.namelist():
+            new.writestr(item, old.read(item))
+    found = read(tmp_path / "z.pth").tensors
+    assert all(torch.equal(found[name], value) for name, value in STATE.items())
 
 
 def test_only_the_network_is_read_of_safetensors(tmp_path, monkeypatch):

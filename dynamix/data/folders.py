@@ -32,9 +32,7 @@ MOST = 2**53  # no dataset numbers people beyond what a float holds exactly
 def suffixes() -> frozenset[str]:
     """The endings of image files, as ".jpg": those of every format that Pillow decodes."""
     known = Image.registered_extensions()
-    return frozenset(
-        suffix for suffix, form in known.items() if form in Image.OPEN and form not in UNDECODED
-    )
+    return frozenset(suffix for suffix, form in known.items() if form in Image.OPEN and form not in UNDECODED)
 
 
 def is_image(name: str) -> bool:
@@ -126,9 +124,7 @@ def images(folder: Path, source: str) -> list[str]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{source}: no folder {folder}; {found(folder.parent)}")
-    names = sorted(
-        entry.name for entry in os.scandir(folder) if is_image(entry.name) and is_file(entry)
-    )
+    names = sorted(entry.name for entry in os.scandir(folder) if is_image(entry.name) and is_file(entry))
     if not names:
         raise ValueError(f"{source}: no image in {folder}; copy the dataset's images there")
     return names

@@ -2,11 +2,11 @@
 
 from dynamix.encoders.build import Encoder, build
 from dynamix.encoders.momentum import decay_at, momentum_copy, update_momentum
-from dynamix.encoders.pretrained import Report, load_pretrained
+from dynamix.encoders.pretrained import Misfit, Report, load_pretrained
 from dynamix.encoders.recognize import encoder_config
-from dynamix.encoders.weight_files import fingerprint
+from dynamix.encoders.weight_files import fingerprint, unpacked
 
 __all__ = [
-    "Encoder", "Report", "build", "decay_at", "encoder_config", "fingerprint", "load_pretrained",
-    "momentum_copy", "update_momentum",
+    "Encoder", "Misfit", "Report", "build", "decay_at", "encoder_config", "fingerprint", "load_pretrained",
+    "momentum_copy", "unpacked", "update_momentum",
 ]  # fmt: skip

@@ -10,15 +10,21 @@ from torch import Tensor
 from dynamix.encoders import swin
 from dynamix.encoders.positions import source_grid
 from dynamix.encoders.resnet_ibn import DIM
-from dynamix.encoders.vit import WIDTHS
+from dynamix.encoders.vit import LAYERS, WIDTHS
 from dynamix.encoders.weight_files import WeightFile
 
-# Names that belong to the training of a network and not to the network.
+# What features do not depend on: what follows them, and what only training needs. PASS's part tokens, which
+# its papers leave out too. `b2`: TransReID's local branch.
 HEADS = re.compile(
-    r"(?:heads?|fc\d*|dist|dist_token|head_dist|pre_logits|classifier\w*|embed_fc|queue\w*|prototypes|bottleneck\w*"
-    r"|bn_neck|feat_bn|part_token\d|part\d_pos|cls_pos|pixel_mean|pixel_std)(?:\.|$)"
-    r"|(?:.*\.)?(?:attn_mask|relative_position_index|num_batches_tracked)$"
+    r"(?!.*\.p$)"  # of a pooling by generalized means, which features do depend on
+    r"(?:(?:\w*_)?heads?\d*|fc\d*|dist|head_dist|pre_logits|(?:\w*_)?classifiers?\w*|embed_fc|queue\w*|prototypes"
+    r"|bottleneck\w*|bn_?neck\w*|neck|feat_bn|part_token\d|part\d_pos|cls_pos|pixel_mean|pixel_std|b2"
+    r"|decoder\w*|mask_token|masked_embed|predictor|projector|criterion\w*|loss\w*)(?:\.|$)"
+    r"|(?:.*\.)?(?:attn_mask|relative_position_index)$"
 )
+# Layers that papers put on weights which do not have them: ISR's, on Swin.
+NEW = re.compile(r"feat\.")
+SUPPORTED = "ViT-B, ViT-S, ResNet-50, ResNet-50-IBN or Swin-B"
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class Given:
 
     tensors: dict[str, Tensor]
     names: dict[str, str]  # the same tensors' names in the file
+    others: tuple[str, ...] = ()  # tensors of the file that others take the place of
     differs: str = ""  # how the file's network differs from ours although its tensors fit
 
 
@@ -70,9 +77,11 @@ def architecture(known: Mapping[str, tuple[int, ...]]) -> Architecture | None:
 def _vit(known: Mapping[str, tuple[int, ...]]) -> Architecture | None:
     dim, kernel = known["cls_token"][-1], known["patch_embed.proj.weight"][-1]
     name = next((name for name, width in WIDTHS.items() if width == dim), None)
-    if name is None or _blocks(known, r"blocks(\.)(\d+)\.attn\.qkv\.weight") != [12]:
-        return None
     conv = any(key.startswith("patch_embed.conv.") for key in known)
+    if name is None or _blocks(known, r"blocks(\.)(\d+)\.attn\.qkv\.weight") != [LAYERS]:
+        return None
+    if not conv and known["patch_embed.proj.weight"][1] != 3:  # on the maps of another network
+        return None
     return Architecture(name, dim, "conv" if conv else "patch", 2 * kernel if conv else kernel)
 
 
@@ -111,7 +120,7 @@ def family(file: WeightFile) -> Family:
         return Family("ResNet (ImageNet)", "imagenet", "imagenet")
     if "layer1.0.conv1.weight" in names:
         return Family("ResNet without a head, taken for LUPerson's", "luperson", "luperson")
-    return Family("unknown", "", "")
+    return Family("of unknown origin", "", "")
 
 
 def _vit_family(file: WeightFile) -> Family:
@@ -124,7 +133,8 @@ def _vit_family(file: WeightFile) -> Family:
     if "bn_neck" in tops:
         return Family("ViT fine-tuned for re-identification (BAU)", "imagenet", "imagenet")
     if tops & {"bottleneck", "classifier"}:
-        return Family("ViT fine-tuned for re-identification (TransReID)", "half", "half")
+        branches = ", its local branches left out" if "b1" in tops else ""
+        return Family(f"ViT fine-tuned for re-identification (TransReID){branches}", "half", "half")
     if "part_token1" in names:
         return Family(f"ViT of PASS, its part tokens left out{end}", "imagenet", "half")
     if any(name.startswith("patch_embed.conv.") for name in names):
@@ -145,14 +155,21 @@ def _patches(tensors: Mapping[str, Tensor]) -> tuple[int, int]:
 def translated(file: WeightFile) -> Given:
     """The file's tensors under our names: what its family calls differently, or keeps in other pieces."""
     tensors, differs = with_class_position(file.tensors), ""
-    names = dict(file.names)
-    renamed = _swin_names(tensors)
+    renamed = _swin_names(tensors) or _branch_names(tensors)
     if not renamed:
         renamed, differs = _stage_names(tensors)
-    if renamed:
-        tensors = {renamed.get(name, name): value for name, value in tensors.items()}
-        names = {renamed.get(name, name): full for name, full in names.items()}
-    return Given(tensors, names, differs)
+    replaced = set(renamed.values()) - renamed.keys()
+    names = {renamed.get(name, name): file.names[name] for name in tensors if name not in replaced}
+    others = tuple(file.names[name] for name in tensors if name in replaced)
+    tensors = {renamed.get(name, name): value for name, value in tensors.items() if name not in replaced}
+    return Given(tensors, names, others, differs)
+
+
+def idle(name: str, value: Tensor) -> bool:
+    """Whether features are the same without this tensor: a bias or embedding of zeros, a mean of power 1."""
+    if name.endswith(".p"):
+        return bool((value == 1).all())
+    return name.endswith(("bias", "_embed")) and not value.any()
 
 
 def with_class_position(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -175,6 +192,14 @@ def _swin_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
         return {}
     parts = [re.fullmatch(r"layers\.(\d)\.(downsample\..*)", name) for name in tensors]
     return {part[0]: f"layers.{int(part[1]) + 1}.{part[2]}" for part in parts if part}
+
+
+def _branch_names(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """TransReID with local branches: the global feature's last block and norm are those of `b1`."""
+    last = f"blocks.{LAYERS - 1}."
+    names = {f"b1.0.{name.removeprefix(last)}": name for name in tensors if name.startswith(last)}
+    names |= {"b1.1.weight": "norm.weight", "b1.1.bias": "norm.bias"}
+    return names if names.keys() <= tensors.keys() else {}
 
 
 def _stage_names(tensors: Mapping[str, Tensor]) -> tuple[dict[str, str], str]:

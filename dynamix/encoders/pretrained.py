@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,25 @@ import torch
 from torch import Tensor, nn
 
 from dynamix.encoders import layouts
-from dynamix.encoders.positions import Grid, resized, source_grid
+from dynamix.encoders.positions import OVERLAPPING, Grid, resized, source_grid
 from dynamix.encoders.recognize import saved_settings
-from dynamix.encoders.weight_files import WeightFile, network_of, read
+from dynamix.encoders.weight_files import EMA, WeightFile, network_of, read
 
-ENOUGH = 0.9  # share of the encoder's weights that a file must hold
 LISTED = 3  # names in an error
+COUNTER = "num_batches_tracked"  # of batch normalization: how often it was called, no matter to features
+_REMEDY = f"choose weights of {layouts.SUPPORTED}, or build the encoder that these are of"
+
+
+class Misfit(ValueError):
+    """Weights of another network than the encoder, of which `allow_partial` would take what fits."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `load_pretrained` found: names of the encoder's tensors, or (the last two) of the file's."""
+    """What `load_pretrained` found: names of the encoder's tensors, or (the last two) of the file's.
+
+    `misfit` says why features are not those of the network that the weights are of; "" where they are.
+    """
 
     path: Path
     family: str
@@ -32,6 +40,7 @@ class Report:
     shares: tuple[float, float]  # matched, of the encoder's tensors and of their elements
     unexpected: tuple[str, ...]
     dropped: tuple[str, ...]  # heads, queues, a second network: known not to belong to an encoder
+    misfit: str
 
     @property
     def matched_share(self) -> float:
@@ -49,8 +58,10 @@ class Report:
             lines.append(
                 "position embeddings resized from {}x{} to {}x{} patches".format(*sum(self.grids, ()))
             )
+        if self.misfit:
+            lines.append(f"features are not those of these weights' own network: {self.misfit}")
         for word, names in (
-            ("missing", self.missing),
+            ("missing, left as they were", self.missing),
             ("unexpected", self.unexpected),
             ("left out", self.dropped),
         ):
@@ -63,25 +74,26 @@ def load_pretrained(encoder: nn.Module, path: str | Path, allow_partial: bool = 
     """Fill the encoder's body, and its neck from our own files, with a file's weights; says what matched.
 
     Names and shapes tell the layout: TransReID-SSL, PASS, PersonViT, raw DINO, LUPerson, LUPerson-NL,
-    torchvision, timm, ISR, fine-tuned models, runs of this package. Raises FileNotFoundError; ValueError
-    where the file is unreadable, where it fits less than 90 % of the encoder's tensors or of their elements
-    or is of a larger network (both accepted with `allow_partial`), and always where a shape, the stem or
-    the kind of network differs. The encoder is then as it was.
+    torchvision, timm, ISR, fine-tuned models, runs of this package. What they do not show (attention heads,
+    activations, strides) is taken to be the encoder's. Raises FileNotFoundError, OSError; ValueError where
+    the file holds no weights; Misfit, a ValueError, where it lacks a tensor of the encoder or has layers that
+    the encoder has not (what fits is accepted with `allow_partial`); ValueError always where nothing fits, or
+    where a shape, the stem or the kind of network differs. The encoder is then as it was.
     """
     file = read(path)
     given, state = layouts.translated(file), encoder.state_dict()
-    wanted = _wanted(state, neck=any(name.startswith("neck.") for name in given.tensors))
+    wanted = _wanted(state, neck=any(name.startswith("neck.") and name in given.tensors for name in state))
     _check_architecture(file, given, {name: state[full] for name, full in wanted.items()})
     found = {name: value for name, value in given.tensors.items() if name in wanted}
-    grids = None
-    if "pos_embed" in found:
-        grids = _grids(file, found["pos_embed"], state[wanted["pos_embed"]], encoder)
-    if grids:
+    report = _report(file, given, wanted, found, state)
+    _check_report(report, allow_partial)
+    place = wanted.get("pos_embed", "")
+    if "pos_embed" in found and (grids := _grids(file, found["pos_embed"], state[place], encoder)):
         found["pos_embed"] = resized(found["pos_embed"], *grids)
+        report = _resized(report, grids, place, own="config" in file.metadata)
+        _check_report(report, allow_partial)
     for name, value in found.items():
         _check_shape(file.path, given.names[name], value, state[wanted[name]])
-    report = _report(file, given, wanted, found, grids, state)
-    _check_report(report, given, set(wanted), allow_partial)
     with torch.no_grad():
         for name, value in found.items():
             state[wanted[name]].copy_(value)
@@ -91,7 +103,7 @@ def load_pretrained(encoder: nn.Module, path: str | Path, allow_partial: bool = 
 def _wanted(state: dict[str, Tensor], neck: bool) -> dict[str, str]:
     """The tensors to fill, under the names that files have: {name: the encoder's name}."""
     parts = ("body.", "neck.") if neck else ("body.",)
-    names = (name for name in state if name.startswith(parts) and not name.endswith("num_batches_tracked"))
+    names = (name for name in state if name.startswith(parts) and not name.endswith(COUNTER))
     return network_of(names)[0]
 
 
@@ -122,7 +134,7 @@ def _grids(file: WeightFile, positions: Tensor, ours: Tensor, encoder: nn.Module
         raise ValueError(
             f"{file.path}: {file.names['pos_embed']} has shape {tuple(positions.shape)}, of no known grid of "
             f"patches, the encoder's has {tuple(ours.shape)}, {rows}x{columns}: "
-            "set encoder.image to the size of the file's images"
+            "only an encoder for the size of the file's images takes it (encoder.image)"
         )
     return source, (rows, columns)
 
@@ -130,8 +142,7 @@ def _grids(file: WeightFile, positions: Tensor, ours: Tensor, encoder: nn.Module
 def _check_shape(path: Path, name: str, value: Tensor, ours: Tensor) -> None:
     if value.shape != ours.shape:
         raise ValueError(
-            f"{path}: {name} has shape {tuple(value.shape)}, the encoder's has {tuple(ours.shape)}: "
-            "build the encoder that these weights are of"
+            f"{path}: {name} has shape {tuple(value.shape)}, the encoder's has {tuple(ours.shape)}: {_REMEDY}"
         )
 
 
@@ -140,45 +151,60 @@ def _report(
     given: layouts.Given,
     wanted: dict[str, str],
     found: dict[str, Tensor],
-    grids: tuple[Grid, Grid] | None,
     state: dict[str, Tensor],
 ) -> Report:
-    rest = [name for name in given.tensors if name not in wanted]
+    rest = [name for name in given.tensors if name not in wanted and not name.endswith(COUNTER)]
     heads = [name for name in rest if layouts.HEADS.match(name)]
+    more = [name for name in rest if name not in heads]
     elements = sum(state[wanted[name]].numel() for name in found)
     return Report(
         path=file.path,
-        family=layouts.family(file).words,
+        family=_origin(file),
         matched=tuple(full for name, full in wanted.items() if name in found),
         missing=tuple(full for name, full in wanted.items() if name not in found),
-        resized=(wanted["pos_embed"],) if grids and grids[0] != grids[1] else (),
-        grids=grids,
+        resized=(),
+        grids=None,
         shares=(len(found) / len(wanted), elements / sum(state[full].numel() for full in wanted.values())),
-        unexpected=tuple(given.names[name] for name in rest if name not in heads),
-        dropped=(*(given.names[name] for name in heads), *file.others),
+        unexpected=tuple(given.names[name] for name in more),
+        dropped=(*(given.names[name] for name in heads), *given.others, *file.others),
+        misfit=_misfit(given, wanted, more),
     )
 
 
-def _check_report(report: Report, given: layouts.Given, wanted: set[str], allow_partial: bool) -> None:
-    """Refuse weights that fit too little of the encoder, and those of a network that does more than it."""
-    if not report.matched or (report.matched_share < ENOUGH and not allow_partial):
-        raise ValueError(
-            f"{report.path} ({report.family}) fits {report.matched_share:.1%} of the encoder, at least "
-            f"{ENOUGH:.0%} are needed: missing {_some(report.missing)}; "
-            f"unexpected {_some(report.unexpected)}; "
-            "build the encoder that these weights are of, or accept a part of them (--allow-partial)"
-        )
-    tops = {name.split(".")[0] for name in wanted}
-    unexpected = set(report.unexpected)
-    more = [full for name, full in given.names.items() if full in unexpected and name.split(".")[0] in tops]
-    extra = sum(given.tensors[name].numel() for name, full in given.names.items() if full in unexpected)
-    kept = sum(given.tensors[name].numel() for name in wanted & given.tensors.keys())
-    if (more or given.differs or extra > (1 - ENOUGH) * kept) and not allow_partial:
-        why = given.differs or f"it has {_some(more or report.unexpected)} as well"
-        raise ValueError(
-            f"{report.path} ({report.family}) fits the encoder but is of another network: {why}; "
-            "build the encoder that these weights are of, or start from them all the same (--allow-partial)"
-        )
+def _origin(file: WeightFile) -> str:
+    """Where the weights come from, and which of two networks was taken."""
+    if saved_settings(file) is not None:
+        return "a run of this package"
+    averages = [part for part in file.trail if EMA.search(part)]
+    return layouts.family(file).words + "".join(f", its {part}" for part in averages[:1])
+
+
+def _resized(report: Report, grids: tuple[Grid, Grid], name: str, own: bool) -> Report:
+    """The report with what became of the position embeddings."""
+    if grids[0] == grids[1]:
+        return replace(report, grids=grids)
+    overlap = not own and grids[0] in OVERLAPPING.values()
+    why = "its patches overlap ({}x{} of them)".format(*grids[0]) if overlap else ""
+    return replace(report, grids=grids, resized=(name,), misfit=report.misfit or why)
+
+
+def _misfit(given: layouts.Given, wanted: dict[str, str], more: Sequence[str]) -> str:
+    """How the file's network differs from the encoder, in words."""
+    lacks = [wanted[name] for name in wanted if name not in given.tensors and not layouts.NEW.match(name)]
+    has = [given.names[name] for name in more if not layouts.idle(name, given.tensors[name])]
+    parts = [f"missing {_some(lacks)}" if lacks else "", f"it has {_some(has)} as well" if has else ""]
+    return "; ".join(filter(None, [*parts, given.differs]))
+
+
+def _check_report(report: Report, allow_partial: bool) -> None:
+    """Refuse weights of another network: features would be neither its own nor any trained network's."""
+    if report.matched and (allow_partial or not report.misfit):
+        return
+    kind = Misfit if report.matched else ValueError
+    raise kind(
+        f"{report.path} ({report.family}) fits {report.matched_share:.1%} of the encoder but is of another "
+        f"network: {report.misfit}; {_REMEDY}"
+    )
 
 
 def _some(names: Sequence[str], most: int = LISTED) -> str:

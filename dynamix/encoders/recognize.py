@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from dynamix import config as settings
+from dynamix import disk
 from dynamix.data.views import STATISTICS
 from dynamix.encoders import layouts, swin
 from dynamix.encoders.weight_files import WeightFile, read
 
 
 def encoder_config(path: str | Path, base: settings.Encoder, *, as_is: bool = False) -> settings.Encoder:
-    """`base` with what a file's weights need: name, dim, stem, patch, neck, normalization, and Swin's image.
+    """`base` with what a file's weights need: name, dim, stem, patch, neck, normalization, whole patches.
 
     Normalization: the one that the papers fine-tune these weights with or, `as_is`, the one that they were
     trained with, for evaluating them untouched. A run of this package, and what it exported, keep all their
@@ -26,26 +27,31 @@ def encoder_config(path: str | Path, base: settings.Encoder, *, as_is: bool = Fa
     if made is None:
         names = ", ".join(list(file.names.values())[:5])
         raise ValueError(
-            f"{path} holds weights of no encoder here ({names}): "
-            "choose weights of ViT-B, ViT-S, ResNet-50, ResNet-50-IBN or Swin-B"
+            f"{path} holds weights of no encoder here ({names}): choose weights of {layouts.SUPPORTED}"
         )
     kind = layouts.family(file)
-    values: dict[str, Any] = asdict(made) | {"neck": "none", "image": _fitting(made.name, base.image)}
+    values: dict[str, Any] = asdict(made) | {"neck": "none", "image": _fitting(made, base.image)}
     values["normalization"] = (kind.as_is if as_is else kind.fine_tuned) or base.normalization
     return replace(base, **values | (_exported(file.path) if as_is else {}))
 
 
-def _fitting(name: str, image: tuple[int, int]) -> tuple[int, int]:
-    whole = all(side and side % swin.PERIOD == 0 for side in image)
-    return image if name != "swin_base" or whole else (swin.PERIOD, swin.PERIOD)
+def _fitting(made: layouts.Architecture, image: tuple[int, int]) -> tuple[int, int]:
+    """`image`, or the size next to it that the network's windows or patches tile."""
+    if made.name == "swin_base":
+        whole = all(side and side % swin.PERIOD == 0 for side in image)
+        return image if whole else (swin.PERIOD, swin.PERIOD)
+    if not made.name.startswith("vit"):
+        return image
+    rows, columns = (max(side // made.patch, 1) * made.patch for side in image)
+    return rows, columns
 
 
 def saved_settings(file: WeightFile) -> settings.Encoder | None:
     """The encoder's settings as a run of this package, or its export, keeps them."""
+    if "config" in file.metadata and "momentum" in file.trail:
+        return settings.of_file(file.path, file.metadata["config"]).encoder
     described = _described(file.path)
     try:
-        if "config" in file.metadata and "momentum" in file.trail:
-            return settings.from_json(file.metadata["config"]).encoder
         if described.get("architecture") == "dynamix_encoder":
             values: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in described["model_args"].items()
@@ -64,7 +70,8 @@ def _described(path: Path) -> dict[str, Any]:
     if path.name != "model.safetensors" or not beside.is_file():
         return {}
     try:
-        held = json.loads(beside.read_text())
+        with disk.reading(beside):
+            held = json.loads(beside.read_text())
     except ValueError as error:
         raise ValueError(f"{beside} is not JSON ({error}): copy it again, or remove it") from error
     return held if isinstance(held, dict) else {}

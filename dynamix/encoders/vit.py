@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from dynamix.encoders.ibn import IBN
 
 WIDTHS = {"vit_base": 768, "vit_small": 384}
+LAYERS = 12  # of both
 _TIMM = {"vit_base": "vit_base_patch16_224", "vit_small": "vit_small_patch16_224"}
 
 

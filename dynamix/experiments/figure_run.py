@@ -3,14 +3,11 @@
 `python -m dynamix.experiments.figure_run runs/KEY` keeps it: they are drawn without training.
 """
 
-import os
 from pathlib import Path
 
 import tyro
-from safetensors import safe_open
-from safetensors.torch import save_file
 
-from dynamix import checkpoint
+from dynamix import checkpoint, storage
 from dynamix.experiments.spec import Spec
 
 KEPT = Path("figures/results/figure_run")
@@ -31,13 +28,10 @@ def keep(run: Path, kept: Path = KEPT) -> Path:
     Raises FileNotFoundError or ValueError naming a missing or damaged checkpoint.
     """
     held = checkpoint.load(run, PARTS)
-    with safe_open(held.path, framework="pt") as file:
-        metadata = file.metadata()
+    _, metadata = storage.read(held.path, ())
     path = kept / run.name / checkpoint.NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(held.tensors, temporary, metadata)
-    os.replace(temporary, path)
+    storage.write(held.tensors, path, metadata)
     return path
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from dynamix import checkpoint, data, distributed, trainer
+from dynamix import checkpoint, data, distributed, encoders, trainer
 from dynamix.config import Config, identity, to_json
 from dynamix.data.table import Table
 from dynamix.experiments import datasets
@@ -65,7 +65,10 @@ def train(job: Job, out: Path) -> dict[str, Any]:
         records = trainer.train(
             job.config, table, out, weights=job.weights, allow_partial=job.allow_partial, progress=leads
         )
-        trainer.show(_with_weights_report(records, out), job.config)
+        try:
+            trainer.show(_with_weights_report(records, out), job.config)
+        except encoders.Misfit as error:
+            raise ValueError(f"{error}, or start from the part that fits (--allow-partial)") from error
     if not leads:
         return {}
     scores = evaluate(out, job.targets, job.folder, on_bad_image=job.config.on_bad_image)
@@ -100,7 +103,7 @@ def evaluate(
     """Scores of a trained run, or of a file of pretrained weights, printed as they come."""
     if not targets:
         return {}
-    encoder, config = checkpoint.load_encoder(run)
+    encoder, config = checkpoint.load_encoder(run, say=print)
     roots = datasets.roots_of([part.name for part in targets], folder, config)
     for name in roots:
         if "query" not in data.dataset(name).splits:

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from dynamix import data
+from dynamix import data, disk
 from dynamix.config import Config, change, identity, profile
 from dynamix.data.mannequins import worlds
 from dynamix.methods import moco
@@ -65,7 +65,7 @@ def make(
     if config.profile == "paper":
         raise ValueError(
             'profile "paper" cannot start from the embedded benchmark: name a file of weights pre-trained on '
-            "person images (--weights)"
+            "person images (`dynamix train --weights FILE`)"
         )
     found = None if fresh else existing(config, cache)
     found = found or _by_one(config, cache, fresh, progress)
@@ -73,7 +73,8 @@ def make(
         return found
     out.mkdir(parents=True, exist_ok=True)
     if (out / found.name).resolve() != found.resolve():
-        shutil.copy(found, out / found.name)
+        with disk.replacing(out / found.name) as temporary:
+            shutil.copyfile(found, temporary)
     return out / found.name
 
 
@@ -102,9 +103,8 @@ def _trained(config: Config, home: Path, final: Path, progress: bool) -> Path:
         for record in records:
             bar.update(record.epoch + 1 - bar.n)
             bar.set_postfix_str(f"loss {record.loss:.3f}", refresh=False)
-    temporary = final.with_name(f"{final.name}.{os.getpid()}.tmp")
-    shutil.copyfile(home / moco.WEIGHTS, temporary)
-    os.replace(temporary, final)
+    with disk.replacing(final) as temporary:
+        shutil.copyfile(home / moco.WEIGHTS, temporary)
     shutil.rmtree(home)
     return final
 

@@ -6,7 +6,6 @@ Each image is a class of its own: two views of it must meet, against a queue of 
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from dynamix import encoders
-from dynamix.config import Config, Moco, differences, from_json, to_json
+from dynamix import encoders, storage
+from dynamix.config import Config, Moco, differences, of_file, to_json
 from dynamix.data import images as imagery
 from dynamix.data.table import Table, fingerprint
 from dynamix.data.views import normalize
@@ -226,18 +224,17 @@ class _Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         # The state last: what it calls finished must be there.
         encoder = {f"momentum.{k}": v for k, v in self.followed.encoder.state_dict().items()}
-        _write(encoder, self.folder / WEIGHTS, {"config": to_json(config)})
-        _write(tensors, self.folder / STATE, {"config": to_json(config), "counts": json.dumps(counts)})
+        storage.write(encoder, self.folder / WEIGHTS, {"config": to_json(config)})
+        storage.write(tensors, self.folder / STATE, {"config": to_json(config), "counts": json.dumps(counts)})
 
     def _restore(self, config: Config) -> None:
         path = self.folder / STATE
         try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-                metadata = file.metadata() or {}
-            counts, saved = json.loads(metadata["counts"]), from_json(metadata["config"])
-        except Exception as error:
+            tensors, metadata = storage.read(path)
+            counts, settings = json.loads(metadata["counts"]), metadata["config"]
+        except (SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"{path} is not a pre-training ({error}): delete it and train again") from error
+        saved = of_file(path, settings)
         if different := differences(saved, config):
             raise ValueError(
                 f"{self.folder} holds a pre-training with other settings ({', '.join(different)}): give "
@@ -262,9 +259,3 @@ class _Run:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata)
-    os.replace(temporary, path)
