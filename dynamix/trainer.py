@@ -9,7 +9,6 @@ import dataclasses
 import inspect
 import json
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from dynamix import checkpoint, distributed, encoders, features, methods
+from dynamix import checkpoint, disk, distributed, encoders, features, methods
 from dynamix.config import Config, change, differences, to_json
 from dynamix.data import images as imagery
 from dynamix.data.table import Table, check_trainable, fingerprint
@@ -135,7 +134,8 @@ def train(
     where = distributed.device() if device is None else torch.device(device)
     if weights is not None:
         config = change(config, encoder__weights=encoders.fingerprint(weights))
-    run = _Run.open(config, table, Path(folder), where, weights, allow_partial, progress)
+    home = Path(folder).expanduser()
+    run = _Run.open(config, table, home, where, weights, allow_partial, progress)
     if run.epoch + 1 >= config.epochs:
         return
     if images is None:
@@ -309,9 +309,8 @@ class _Run:
             run.epoch, run.steps = saved.epoch, (saved.epoch + 1) * config.iterations
             run.skipped = saved.skipped
         if distributed.leader():
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "config.json").write_text(to_json(config))
-            _keep_lines(folder / LOG, run.epoch + 1)
+            disk.write_text(folder / "config.json", to_json(config))
+            _keep_lines(folder / LOG, run.epoch + 1, "" if saved is None else saved.line)
         return run
 
     @property
@@ -388,16 +387,18 @@ class _Run:
         distributed.average_([buffer for buffer in buffers if buffer.is_floating_point()])
 
     def finish(self, config: Config, epoch: int, record: Epoch, skipped: Iterable[int]) -> None:
-        """Log line first, then the checkpoint: a kill in between repeats the epoch and drops the line."""
+        """Log line first, then the checkpoint, which has it as well: a kill at any moment loses no line."""
         self.epoch = epoch
         if not distributed.leader():
             return
-        with open(self.folder / LOG, "a") as file:
-            file.write(json.dumps(record.as_json()) + "\n")
-        checkpoint.save(
-            self.folder, config, epoch, self.encoder, self.momentum, self.optimizer, self.state,
-            record.labels, record.removed, table=self.table, skipped=skipped,
-        )  # fmt: skip
+        line = json.dumps(record.as_json())
+        with disk.writing(self.folder / LOG), open(self.folder / LOG, "a") as file:
+            file.write(f"{line}\n")
+        with disk.writing(self.folder / checkpoint.NAME):
+            checkpoint.save(
+                self.folder, config, epoch, self.encoder, self.momentum, self.optimizer, self.state,
+                record.labels, record.removed, table=self.table, skipped=skipped, line=line,
+            )  # fmt: skip
 
 
 def _same_everywhere(config: Config, table: Table, folder: Path, epoch: int | None) -> None:
@@ -450,8 +451,7 @@ def _start_from(
         )
     report = encoders.load_pretrained(encoder, weights, allow_partial)
     if distributed.leader():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / WEIGHTS).write_text(f"{report}\n")
+        disk.write_text(folder / WEIGHTS, f"{report}\n")
 
 
 def show(records: Iterator[Step | Epoch], config: Config) -> None:
@@ -521,9 +521,12 @@ def _same_config(saved: Config, asked: Config, folder: Path) -> None:
         )
 
 
-def _keep_lines(path: Path, count: int) -> None:
-    """The log holds the finished epochs only, whatever a killed run had written."""
-    lines = path.read_text().splitlines(keepends=True)[:count] if path.exists() else []
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(lines))
-    os.replace(temporary, path)
+def _keep_lines(path: Path, count: int, last: str) -> None:
+    """The log holds the finished epochs only, and their last one whole, whatever a killed run had written.
+
+    `last` is that epoch's line as the checkpoint has it; "" where an earlier version wrote the checkpoint.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[:count] if path.exists() else []
+    if last:
+        lines[count - 1 :] = [last]
+    disk.write_text(path, "".join(f"{line}\n" for line in lines))

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 # Lower numbers know nothing of higher ones; the longest matching prefix decides.
 TIERS = {
     "dynamix.config": 0,
+    "dynamix.disk": 0,
     "dynamix.forks": 0,
     "dynamix.data.table": 1,
     "dynamix.data.views": 1,

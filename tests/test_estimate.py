@@ -23,7 +23,7 @@ def timed(monkeypatch):
 
     def networks(config, device, pids):
         asked.append((config.encoder.name, config.batch.size, config.aug.views))
-        return STEP, EMBED, 1
+        return STEP, EMBED, 1, config.batch.size, ""
 
     monkeypatch.setattr(plan, "networks", networks)
     return asked

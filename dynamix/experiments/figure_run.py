@@ -3,14 +3,13 @@
 `python -m dynamix.experiments.figure_run runs/KEY` keeps it: they are drawn without training.
 """
 
-import os
 from pathlib import Path
 
 import tyro
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from dynamix import checkpoint
+from dynamix import checkpoint, disk
 from dynamix.experiments.spec import Spec
 
 KEPT = Path("figures/results/figure_run")
@@ -34,10 +33,8 @@ def keep(run: Path, kept: Path = KEPT) -> Path:
     with safe_open(held.path, framework="pt") as file:
         metadata = file.metadata()
     path = kept / run.name / checkpoint.NAME
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(held.tensors, temporary, metadata)
-    os.replace(temporary, path)
+    with disk.replacing(path) as temporary:
+        save_file(held.tensors, temporary, metadata)
     return path
 
 

@@ -6,7 +6,6 @@ Each image is a class of its own: two views of it must meet, against a queue of 
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dynamix import encoders
+from dynamix import disk, encoders
 from dynamix.config import Config, Moco, differences, from_json, to_json
 from dynamix.data import images as imagery
 from dynamix.data.table import Table, fingerprint
@@ -223,7 +222,6 @@ class _Run:
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in slots.items()}
         counts = {"epoch": self.epoch, "steps": self.steps, "at": self.at, "table": self.table}
         counts |= {"skipped": sorted(self.skipped)} if self.skipped else {}
-        self.folder.mkdir(parents=True, exist_ok=True)
         # The state last: what it calls finished must be there.
         encoder = {f"momentum.{k}": v for k, v in self.followed.encoder.state_dict().items()}
         _write(encoder, self.folder / WEIGHTS, {"config": to_json(config)})
@@ -231,6 +229,7 @@ class _Run:
 
     def _restore(self, config: Config) -> None:
         path = self.folder / STATE
+        path.open("rb").close()  # safetensors says of a file without permission that it is missing
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
@@ -265,6 +264,5 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata)
-    os.replace(temporary, path)
+    with disk.replacing(path) as temporary:
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata)

@@ -5,7 +5,6 @@ automatic layout. Colors never stand alone: every meaning also has a letter, a m
 """
 
 import io
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ from matplotlib.image import AxesImage
 from matplotlib.textpath import TextPath
 from PIL import Image
 from torch import Tensor
+
+from dynamix import disk
 
 Array = Tensor | np.ndarray
 
@@ -90,10 +91,8 @@ def save(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != ".png":
         raise ValueError(f"{path}: figures are saved as .png, name it {path.stem}.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(_encode(figure, PIXELS, "png"))
-    os.replace(temporary, path)
+    with disk.replacing(path) as temporary:
+        temporary.write_bytes(_encode(figure, PIXELS, "png"))
     return path
 
 
