@@ -242,14 +242,17 @@ class Reproduce:
     jobs: Annotated[int | None, AtLeast(1)] = None
     """runs at a time; default: one per core, or several on a GPU"""
     set: tuple[str, ...] = ()
-    """how images are read: workers=16, memory_gb=32.0, on_bad_image=skip"""
+    """how images are read: workers=16, memory_gb=32.0"""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """skip: leave unusable images out and say which"""
 
     def __call__(self) -> None:
         from dynamix.experiments.reproduce import Request, reproduce
 
         request = Request(
             names=self.names, profile=self.profile, seeds=self.seeds, rows=self.rows, folder=self.data,
-            weights=self.weights, imagenet=self.imagenet, runs=self.runs, jobs=self.jobs, reading=self.set,
+            weights=self.weights, imagenet=self.imagenet, runs=self.runs, jobs=self.jobs,
+            reading=(f"on_bad_image={self.on_bad_image}", *self.set),
         )  # fmt: skip
         reproduce(request, plan=self.plan)
 

@@ -105,12 +105,8 @@ def write_text(path: Path, text: str) -> None:
 
 def check_folder(folder: Path) -> None:
     """Raise OSError unless files can be written into `folder`; it is not made, nothing is left in it."""
-    nearest = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
     with writing(folder):
-        if not nearest.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is no folder")
-        with tempfile.TemporaryFile(dir=nearest, buffering=0) as file:
-            file.write(PROBE)
+        _try_in(folder)
 
 
 def check_file(path: Path) -> None:
@@ -119,4 +115,13 @@ def check_file(path: Path) -> None:
         raise IsADirectoryError(f"{path} is a folder: name a file, as {path / 'NAME'}")
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is a device: name a file")
-    check_folder(path.parent)
+    with writing(path):
+        _try_in(path.parent)
+
+
+def _try_in(folder: Path) -> None:
+    nearest = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is no folder")
+    with tempfile.TemporaryFile(dir=nearest, buffering=0) as file:
+        file.write(PROBE)

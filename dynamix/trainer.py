@@ -526,7 +526,9 @@ def _keep_lines(path: Path, count: int, last: str) -> None:
 
     `last` is that epoch's line as the checkpoint has it; "" where an earlier version wrote the checkpoint.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[:count] if path.exists() else []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    lines = text.splitlines()[:count]
     if last:
-        lines[count - 1 :] = [last]
+        whole = text[: text.rfind("\n") + 1].splitlines()
+        lines = [*[line for line in whole if line != last][: count - 1], last]
     disk.write_text(path, "".join(f"{line}\n" for line in lines))

@@ -257,12 +257,19 @@ class TestCommand:
         with Image.open(drawn) as image:
             assert image.size[0] == 1700
 
+    def test_a_busy_machine_is_said(self, monkeypatch):
+        cost = dataclasses.replace(NUMBERS.cost, busy="the machine was busy")
+        machine = dataclasses.replace(NUMBERS, cost=cost)
+        monkeypatch.setattr(measure, "machine", lambda *_, **__: machine)
+        assert "the machine was busy" in list(bench(paper, ranks=(1,)))
+
     @pytest.mark.parametrize(
         "options, message",
         [
             ({"ranks": (3,)}, "3 ranks cannot share"),
             ({"ranks": ()}, "--ranks is empty"),
             ({"link": 0}, "--link is the rate between ranks"),
+            ({"link": math.nan}, "--link is the rate between ranks .* got nan"),
             ({"picture": Path("a.jpg")}, "name it a.png"),
         ],
     )
