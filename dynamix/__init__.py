@@ -4,6 +4,7 @@ huge pseudo-labeled single-camera data.
 The modules, from the images to the tables (imports point down this list only):
 
     config        settings; the profiles tiny, mini, gpu, paper
+    disk          places that can be written, files that are whole or not there, the cache
     data          tables of images from real layouts, decoding, views; the embedded benchmark
     encoders      the encoder, published weights for it, its momentum copy (Eq. 2)
     features      the encoder over rows, in chunks

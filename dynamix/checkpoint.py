@@ -32,6 +32,7 @@ class Checkpoint:
     tensors: dict[str, Tensor]
     queue: tuple[int, ...]
     table: str = ""  # fingerprint of what it trained on; "" where an earlier version wrote the file
+    line: str = ""  # of the log about that epoch; likewise
 
     @property
     def skipped(self) -> frozenset[int]:
@@ -52,11 +53,13 @@ def save(
     *,
     table: str = "",
     skipped: Iterable[int] = (),
+    line: str = "",
 ) -> None:
     """Write `folder/checkpoint.safetensors`, replacing the previous one atomically.
 
     `labels` and `removed` (N,) are what the epoch trained with: kept for whoever looks at the run. `table` is
-    the fingerprint of the data, `skipped` the rows that could not be read.
+    the fingerprint of the data, `skipped` the rows that could not be read, `line` what the log says of the
+    epoch.
     """
     tensors = _prefixed("encoder", encoder.state_dict()) | _prefixed("momentum", momentum.state_dict())
     for index, values in optimizer.state_dict()["state"].items():
@@ -72,7 +75,7 @@ def save(
         if state.memory.videos is not None:
             tensors["memory.videos"] = state.memory.videos
     metadata = {"config": to_json(config), "epoch": str(epoch), "queue": json.dumps(list(state.queue))}
-    metadata["table"] = table
+    metadata |= {"table": table, "line": line}
     storage.write(tensors, folder / NAME, metadata)
 
 
@@ -95,7 +98,8 @@ def load(folder: Path, parts: tuple[str, ...] = ("",)) -> Checkpoint:
         raise ValueError(
             f"{path} is not a dynamix checkpoint ({error}): delete it and train again"
         ) from error
-    return Checkpoint(path, of_file(path, settings), epoch, tensors, queue, metadata.get("table", ""))
+    since = {name: metadata.get(name, "") for name in ("table", "line")}  # earlier versions had none
+    return Checkpoint(path, of_file(path, settings), epoch, tensors, queue, **since)
 
 
 def load_encoder(source: str | Path, say: Callable[[str], None] | None = None) -> tuple[nn.Module, Config]:

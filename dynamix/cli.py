@@ -3,13 +3,14 @@
 Every command has `--help`, one-line errors, and exit code 0 only on success.
 """
 
+import io
 import os
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 
@@ -19,19 +20,32 @@ if TYPE_CHECKING:
     from dynamix.experiments.job import Job
 
 
+@dataclass(frozen=True)
+class AtLeast:
+    """The least number that an option takes, noted in its type."""
+
+    least: int
+
+    def check(self, option: str, value: Any) -> None:
+        """Raise ValueError unless `value`, or each of several, is as large; None is no number given."""
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is not None and each < self.least:
+                raise ValueError(f"{option} must be at least {self.least}, got {each}")
+
+
 @dataclass
 class Demo:
     """Train on the embedded benchmark and show that noisy single-camera videos help, once relabeled."""
 
     profile: Literal["tiny", "mini", "gpu"] = "mini"
     """how large; tiny is too short to rank methods"""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[tuple[int, ...], AtLeast(0)] = (0,)
     """training seeds; the table shows mean ± std"""
     out: Path = Path("figures/demo")
     """where tables and pictures go"""
     runs: Path = Path("runs")
     """where runs live; finished ones are read back, interrupted ones resume"""
-    jobs: int | None = None
+    jobs: Annotated[int | None, AtLeast(1)] = None
     """runs at a time; default: one per core"""
     record: Path | None = None
     """keep the results in this file as well"""
@@ -125,8 +139,8 @@ class Train:
     """accept weights of another network, as far as they fit the encoder"""
     plan: bool = False
     """only say what would be trained: data, steps, memory, time on this machine"""
-    seed: int = 0
-    epochs: int | None = None
+    seed: Annotated[int, AtLeast(0)] = 0
+    epochs: Annotated[int | None, AtLeast(1)] = None
     """fewer or more epochs than the profile's"""
     set: tuple[str, ...] = ()
     """any setting of dynamix/config.py: --set rm.tau_merge=0.85 dsm.mode=random"""
@@ -211,7 +225,7 @@ class Reproduce:
     """all, or tables and figures: table3, remix.table4, figure4, ..."""
     profile: str = "mini"
     """mini or gpu: the embedded benchmark; paper: the real datasets (--data); tiny: a smoke test"""
-    seeds: int = 1
+    seeds: Annotated[int, AtLeast(1)] = 1
     """how many seeds: 3 shows mean ± std; `all` asks one of ReMix's further tables (by name: this many)"""
     rows: tuple[str, ...] = ()
     """only these rows"""
@@ -225,17 +239,20 @@ class Reproduce:
     """paper profile: ImageNet weights, for the rows without such pre-training"""
     runs: Path = Path("runs")
     """where runs live while they train"""
-    jobs: int | None = None
+    jobs: Annotated[int | None, AtLeast(1)] = None
     """runs at a time; default: one per core, or several on a GPU"""
     set: tuple[str, ...] = ()
-    """how images are read: workers=16, memory_gb=32.0, on_bad_image=skip"""
+    """how images are read: workers=16, memory_gb=32.0"""
+    on_bad_image: Literal["error", "skip"] = "error"
+    """skip: leave unusable images out and say which"""
 
     def __call__(self) -> None:
         from dynamix.experiments.reproduce import Request, reproduce
 
         request = Request(
             names=self.names, profile=self.profile, seeds=self.seeds, rows=self.rows, folder=self.data,
-            weights=self.weights, imagenet=self.imagenet, runs=self.runs, jobs=self.jobs, reading=self.set,
+            weights=self.weights, imagenet=self.imagenet, runs=self.runs, jobs=self.jobs,
+            reading=(f"on_bad_image={self.on_bad_image}", *self.set),
         )  # fmt: skip
         reproduce(request, plan=self.plan)
 
@@ -283,15 +300,12 @@ class Evaluate:
     def __call__(self) -> None:
         from dynamix.experiments import job as jobs
         from dynamix.experiments.datasets import parts
-        from dynamix.experiments.records import provenance, write
 
         targets = parts(self.targets, tested=True)
         if not targets:
             raise ValueError("nothing to score on: name datasets with --targets")
-        found = jobs.evaluate(self.run, targets, self.data, on_bad_image=self.on_bad_image)
+        jobs.evaluate(self.run, targets, self.data, on_bad_image=self.on_bad_image, keep=self.json)
         if self.json is not None:
-            scores = {name: scored.as_dict() for name, scored in found.items()}
-            write(self.json, {"run": str(self.run), "scores": scores, "provenance": provenance()})
             print(f"kept: {self.json}")
 
 
@@ -444,8 +458,31 @@ def _say(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"dynamix: {message}", file=sys.stderr)
 
 
+def _prepared(command: Any) -> Any:
+    """The parsed command: its numbers in their ranges, `~` in its paths as the shell would have it.
+
+    The shell itself leaves the one of --data=~/datasets as it is.
+    """
+    for option, hint in get_type_hints(type(command), include_extras=True).items():
+        value = getattr(command, option)
+        for note in getattr(hint, "__metadata__", ()):
+            if isinstance(note, AtLeast):
+                note.check(f"--{option.replace('_', '-')}", value)
+        setattr(command, option, _at_home(value))
+    return command
+
+
+def _at_home(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_at_home, value))
+    return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
+
+
 def main() -> None:
     """Entry point. Errors are one line; `--debug` anywhere shows the traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the console has no letters for is replaced
+            stream.reconfigure(errors="replace")
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     command = tyro.extras.subcommand_cli_from_dict(
         COMMANDS,
@@ -457,10 +494,11 @@ def main() -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _say
-            command()
+            _prepared(command)()
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         if "--debug" in sys.argv:
             raise
-        sys.exit(f"dynamix: {error}")
+        said = disk.explained(error) if isinstance(error, OSError) else str(error)
+        sys.exit(f"dynamix: {' '.join(said.splitlines())}")
     except KeyboardInterrupt:
         sys.exit("dynamix: interrupted; run the same command again to go on")

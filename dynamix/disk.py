@@ -72,8 +72,8 @@ def writing(path: Path) -> Iterator[None]:
         if code is None:
             raise
         remedy = CACHE if _in_cache(path) else REMEDIES.get(code, "choose another place")
-        kind = type(OSError(code, ""))  # PermissionError and the like
         why = getattr(error, "strerror", None) or os.strerror(code)
+        kind = type(OSError(code, ""))  # PermissionError and the like
         raise kind(f"cannot write {path} ({_small(why)}): {remedy}") from error
 
 

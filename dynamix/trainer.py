@@ -134,7 +134,8 @@ def train(
     where = distributed.device() if device is None else torch.device(device)
     if weights is not None:
         config = change(config, encoder__weights=encoders.fingerprint(weights))
-    run = _Run.open(config, table, Path(folder), where, weights, allow_partial, progress)
+    home = Path(folder).expanduser()
+    run = _Run.open(config, table, home, where, weights, allow_partial, progress)
     if run.epoch + 1 >= config.epochs:
         return
     if images is None:
@@ -308,10 +309,8 @@ class _Run:
             run.epoch, run.steps = saved.epoch, (saved.epoch + 1) * config.iterations
             run.skipped = saved.skipped
         if distributed.leader():
-            folder.mkdir(parents=True, exist_ok=True)
-            with disk.replacing(folder / "config.json") as temporary:
-                temporary.write_text(to_json(config))
-            _keep_lines(folder / LOG, run.epoch + 1)
+            disk.write_text(folder / "config.json", to_json(config))
+            _keep_lines(folder / LOG, run.epoch + 1, "" if saved is None else saved.line)
         return run
 
     @property
@@ -388,15 +387,16 @@ class _Run:
         distributed.average_([buffer for buffer in buffers if buffer.is_floating_point()])
 
     def finish(self, config: Config, epoch: int, record: Epoch, skipped: Iterable[int]) -> None:
-        """Log line first, then the checkpoint: a kill in between repeats the epoch and drops the line."""
+        """Log line first, then the checkpoint, which has it as well: a kill at any moment loses no line."""
         self.epoch = epoch
         if not distributed.leader():
             return
+        line = json.dumps(record.as_json())
         with disk.writing(self.folder / LOG), open(self.folder / LOG, "a") as file:
-            file.write(json.dumps(record.as_json()) + "\n")
+            file.write(f"{line}\n")
         checkpoint.save(
             self.folder, config, epoch, self.encoder, self.momentum, self.optimizer, self.state,
-            record.labels, record.removed, table=self.table, skipped=skipped,
+            record.labels, record.removed, table=self.table, skipped=skipped, line=line,
         )  # fmt: skip
 
 
@@ -450,9 +450,7 @@ def _start_from(
         )
     report = encoders.load_pretrained(encoder, weights, allow_partial)
     if distributed.leader():
-        folder.mkdir(parents=True, exist_ok=True)
-        with disk.replacing(folder / WEIGHTS) as temporary:
-            temporary.write_text(f"{report}\n")
+        disk.write_text(folder / WEIGHTS, f"{report}\n")
 
 
 def show(records: Iterator[Step | Epoch], config: Config) -> None:
@@ -522,8 +520,14 @@ def _same_config(saved: Config, asked: Config, folder: Path) -> None:
         )
 
 
-def _keep_lines(path: Path, count: int) -> None:
-    """The log holds the finished epochs only, whatever a killed run had written."""
-    lines = path.read_text().splitlines(keepends=True)[:count] if path.exists() else []
-    with disk.replacing(path) as temporary:
-        temporary.write_text("".join(lines))
+def _keep_lines(path: Path, count: int, last: str) -> None:
+    """The log holds the finished epochs only, and their last one whole, whatever a killed run had written.
+
+    `last` is that epoch's line as the checkpoint has it; "" where an earlier version wrote the checkpoint.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    lines = text.splitlines()[:count]
+    if last:
+        whole = text[: text.rfind("\n") + 1].splitlines()
+        lines = [*[line for line in whole if line != last][: count - 1], last]
+    disk.write_text(path, "".join(f"{line}\n" for line in lines))

@@ -205,7 +205,7 @@ class TestMeasure:
 class TestLines:
     @pytest.fixture
     def told(self):
-        rates = list(lines.rates(NUMBERS, paper, measure.FULL, "cpu"))
+        rates = list(lines.rates(NUMBERS, paper, measure.FULL))
         epoch = list(lines.epoch(NUMBERS, paper, [forecast(), forecast(ranks=8)], 12.5, "cpu"))
         return rates, "\n".join(epoch)
 
@@ -231,10 +231,10 @@ class TestLines:
     def test_faiss_that_is_missing_or_disagrees_is_said(self):
         without = dataclasses.replace(NUMBERS, faiss=None)
         assert ("  faiss.IndexFlatIP", "not run", "faiss has no GPU support here") in list(
-            lines.rates(without, paper, measure.FULL, "cuda")
+            lines.rates(without, paper, measure.FULL)
         )
         wrong = dataclasses.replace(NUMBERS, differ=3)
-        assert any("3 other decisions" in how for _, _, how in lines.rates(wrong, paper, measure.FULL, "cpu"))
+        assert any("3 other decisions" in how for _, _, how in lines.rates(wrong, paper, measure.FULL))
 
 
 class TestCommand:
@@ -257,12 +257,19 @@ class TestCommand:
         with Image.open(drawn) as image:
             assert image.size[0] == 1700
 
+    def test_a_busy_machine_is_said(self, monkeypatch):
+        cost = dataclasses.replace(NUMBERS.cost, busy="the machine was busy")
+        machine = dataclasses.replace(NUMBERS, cost=cost)
+        monkeypatch.setattr(measure, "machine", lambda *_, **__: machine)
+        assert "the machine was busy" in list(bench(paper, ranks=(1,)))
+
     @pytest.mark.parametrize(
         "options, message",
         [
             ({"ranks": (3,)}, "3 ranks cannot share"),
             ({"ranks": ()}, "--ranks is empty"),
             ({"link": 0}, "--link is the rate between ranks"),
+            ({"link": math.nan}, "--link is the rate between ranks .* got nan"),
             ({"picture": Path("a.jpg")}, "name it a.png"),
         ],
     )

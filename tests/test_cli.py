@@ -14,12 +14,14 @@ from safetensors.torch import save_file
 from dynamix import checkpoint, cli, storage, trainer
 from dynamix.config import change, tiny, to_json
 from dynamix.data.mannequins import worlds
+from dynamix.experiments import starts
+from dynamix.experiments.bench import measure
 from dynamix.experiments.datasets import METRICS, score
 
 
-def dynamix(*arguments, cache=None):
+def dynamix(*arguments, cache=None, **variables):
     """`python -m dynamix ...` in a process of its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120", "NO_COLOR": "1"} | variables
     if cache is not None:
         environment["DYNAMIX_CACHE"] = str(cache)
     command = [sys.executable, "-m", "dynamix", *map(str, arguments)]
@@ -180,6 +182,122 @@ def test_errors_name_the_setting_or_file(call, tmp_path, arguments, words):
     assert not (tmp_path / "run").exists()  # nothing half-made is left
 
 
+@pytest.fixture
+def idle(monkeypatch, tmp_path):
+    """Commands that begin to work fail in a way that is no error of the user's."""
+    monkeypatch.setenv("DYNAMIX_CACHE", str(tmp_path / "cache"))
+    for module, name in (
+        (worlds, "_publish"),
+        (trainer, "train"),
+        (measure, "machine"),
+        (starts, "_trained"),
+    ):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("began to work"))
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["train", "--out", "FILE/run"], ["FILE is no folder", "FILE/run"]),
+        (["train", "--out", "FILE"], ["cannot write", "FILE is no folder"]),
+        (["train", "--out", "TMP/blocked"], ["TMP/blocked/result.json is a folder", "name a file"]),
+        (["demo", "--out", "FILE/demo"], ["FILE is no folder"]),
+        (["demo", "--out", "TMP/demo", "--runs", "FILE"], ["FILE is no folder"]),
+        (["demo", "--out", "TMP/demo", "--record", "TMP"], ["TMP is a folder", "name a file"]),
+        (["worlds", "--out", "FILE"], ["cannot write", "FILE is no folder"]),
+        (["worlds", "--out", "FILE/below"], ["cannot write", "FILE is no folder"]),
+        (["pretrain", "--profile", "tiny", "--out", "FILE"], ["cannot write", "FILE is no folder"]),
+        (["reproduce", "table8", "--profile", "tiny", "--runs", "FILE"], ["FILE is no folder"]),
+        (["report", "--out", "FILE/report.html"], ["cannot write FILE/report.html", "FILE is no folder"]),
+        (["report", "--out", "TMP"], ["TMP is a folder", "TMP/report.html"]),
+        (["bench", "--quick", "--json", "FILE/a.json"], ["cannot write FILE/a.json"]),
+        (["bench", "--quick", "--figure", "FILE/a.png"], ["cannot write FILE/a.png"]),
+        (["evaluate", "TMP", "--json", "TMP"], ["TMP is a folder", "name a file"]),
+        (["evaluate", "TMP", "--json", "FILE/a.json"], ["cannot write FILE/a.json"]),
+    ],
+)
+def test_places_are_looked_at_before_any_work(call, idle, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "blocked" / "result.json").mkdir(parents=True)
+
+    def swap(text):
+        return text.replace("FILE", str(tmp_path / "file")).replace("TMP", str(tmp_path))
+
+    code, _, err = call(*map(swap, arguments))
+    assert_one_line(code, err, *map(swap, words))
+    assert names(tmp_path) == {"file", "blocked"} and (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["demo", "--seeds", "0", "-1"], ["--seeds", "at least 0", "-1"]),
+        (["demo", "--seeds"], ["--seeds is empty"]),
+        (["demo", "--jobs", "0"], ["--jobs", "at least 1", "got 0"]),
+        (["train", "--seed", "-3"], ["--seed", "at least 0", "got -3"]),
+        (["train", "--epochs", "0"], ["--epochs", "at least 1", "got 0"]),
+        (["reproduce", "table8", "--seeds", "0"], ["--seeds", "at least 1", "got 0"]),
+        (["reproduce", "table8", "--seeds", "-2"], ["--seeds", "at least 1", "got -2"]),
+        (["reproduce", "table8", "--jobs", "-1"], ["--jobs", "at least 1", "got -1"]),
+        (["reproduce", "table8", "--rows", "hard", "softer"], ["--rows", "'softer'", "'soft'"]),
+        (["bench", "--ranks", "1", "0"], ["--ranks", "0 ranks", "1, 2, 4, 8"]),
+        (["bench", "--link", "0"], ["--link", "positive", "got 0"]),
+        (["bench", "--link", "nan"], ["--link", "positive", "got nan"]),
+        (["bench", "--link", "inf"], ["--link", "finite", "got inf"]),
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_any_work(
+    call, idle, tmp_path, monkeypatch, arguments, words
+):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(*arguments)
+    assert_one_line(code, err, *words)
+    assert out == "" and names(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "--out", "TMP/run"], ["demo", "--out", "TMP/demo"], ["pretrain", "--profile", "tiny"]],
+)
+@pytest.mark.parametrize("place", ["file", "file/cache", "~nobody-of-this-name"])
+def test_a_cache_that_cannot_be_written_names_the_remedy(call, tmp_path, monkeypatch, arguments, place):
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DYNAMIX_CACHE", place if place.startswith("~") else str(tmp_path / place))
+    code, _, err = call(*(argument.replace("TMP", str(tmp_path)) for argument in arguments))
+    assert_one_line(code, err, "set DYNAMIX_CACHE to a folder with room")
+
+
+def test_the_home_folder_in_a_path_is_found(call, home, monkeypatch):
+    """The shell leaves the ~ of --data=~/x as it is."""
+    monkeypatch.setenv("HOME", str(home))
+    code, out, err = call("evaluate", "~/run", "--targets", "hall", "--data=~/data", "--json=~/home.json")
+    assert code == 0 and "hall" in out, err
+    assert (home / "home.json").exists() and not Path("~").exists()
+    asked = cli._prepared(cli.Reproduce(names=("all",), data=Path("~/a"), weights=(Path("~/b"), Path("c"))))
+    assert asked.data == home / "a" and asked.weights == (home / "b", Path("c"))
+
+
+def test_a_console_without_unicode(home, tmp_path):
+    """Letters that it does not have are replaced: in results, progress bars, help and errors."""
+    data = tmp_path / "größe"
+    data.mkdir()
+    (data / "hall").symlink_to(home / "data" / "hall")
+    ascii_only = {
+        "PYTHONIOENCODING": "ascii:strict",
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+    }
+    shown = dynamix(
+        "evaluate", home / "run", "--targets", "hall", "--data", data, "--json", data / "ü.json", **ascii_only
+    )
+    assert shown.returncode == 0 and "?.json" in shown.stdout and (data / "ü.json").exists(), shown.stderr
+    shown = dynamix("evaluate", home / "run", "--targets", "hall", "--data", data / "ä", **ascii_only)
+    assert_one_line(shown.returncode, shown.stderr, "no folder")
+
+
 @dataclasses.dataclass
 class Contradicting:
     """A command that builds an impossible config."""
@@ -325,6 +443,24 @@ def test_train_scores_its_targets(call, home, tmp_path):
     assert code == 0 and "1 epochs x 2 = 2 of 64 images" in out and not (tmp_path / "other").exists()
 
 
+def test_targets_are_looked_at_before_training(call, home, tmp_path):
+    """Absent ones, those without a gallery, and images that cannot be read."""
+    for name in ("plaza", "videos"):
+        (tmp_path / name).symlink_to(home / "data" / name)
+    options = ("train", "--profile", "tiny", "--epochs", 1, "--data", tmp_path, "--targets", "hall")
+    code, _, err = call(*options, "--out", tmp_path / "run")
+    assert_one_line(code, err, "hall")
+    shutil.copytree(home / "data" / "hall", tmp_path / "hall")
+    victim = sorted((tmp_path / "hall" / "bounding_box_test").iterdir())[-1]
+    victim.write_bytes(victim.read_bytes()[:99])
+    code, _, err = call(*options, "--out", tmp_path / "run")
+    assert code == 1 and str(victim) in err.splitlines()[-1]
+    shutil.rmtree(victim.parent)
+    code, _, err = call(*options, "--out", tmp_path / "run")
+    assert_one_line(code, err, victim.parent)
+    assert not (tmp_path / "run").exists()
+
+
 def test_train_names_its_own_folder(call, home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ("--profile", "tiny", "--epochs", 1, "--set", "iterations=2", "--data", home / "data")
@@ -378,6 +514,22 @@ def test_evaluate_keeps_the_scores(call, home, tmp_path):
         and table_of(out.rpartition("kept")[0])["hall"][0] == f"{result['scores']['hall']['rank1']:.1%}"
     )
     assert result["provenance"]["torch"]
+
+
+def test_scores_are_kept_when_a_later_target_fails(call, home, tmp_path):
+    """One that is absent is missed before anything is embedded; a broken image costs only its own target."""
+    options = ("evaluate", home / "run", "--targets", "hall", "plaza", "--data", tmp_path)
+    (tmp_path / "hall").symlink_to(home / "data" / "hall")
+    code, out, err = call(*options, "--json", tmp_path / "scores.json")
+    assert_one_line(code, err, "plaza")
+    assert out == "" and not (tmp_path / "scores.json").exists()
+    shutil.copytree(home / "data" / "plaza", tmp_path / "plaza")
+    victim = next((tmp_path / "plaza" / "query").iterdir())
+    victim.write_bytes(victim.read_bytes()[:99])
+    code, out, err = call(*options, "--json", tmp_path / "scores.json")
+    assert code == 1 and str(victim) in err.splitlines()[-1]
+    assert list(table_of(out)) == ["hall"]
+    assert list(json.loads((tmp_path / "scores.json").read_text())["scores"]) == ["hall"]
 
 
 def test_check_tells_right_from_wrong(call, home, tmp_path):

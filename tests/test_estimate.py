@@ -23,7 +23,7 @@ def timed(monkeypatch):
 
     def networks(config, device, pids):
         asked.append((config.encoder.name, config.batch.size, config.aug.views))
-        return STEP, EMBED, 1
+        return STEP, EMBED, 1, config.batch.size, ""
 
     monkeypatch.setattr(plan, "networks", networks)
     return asked
@@ -88,6 +88,13 @@ def test_real_data_is_read_as_the_training_reads_it(monkeypatch, small_config, m
     kept = len(mixed_table) / 20.0 + small.epochs * (small.iterations * STEP + len(mixed_table) / EMBED)
     assert [found[spec.key] for spec in specs] == pytest.approx([waiting, waiting, kept])
     assert len(read) == 1
+
+
+def test_a_busy_machine_is_said_once(monkeypatch, small_config, capsys):
+    monkeypatch.setattr(plan, "networks", lambda *_: (STEP, EMBED, 1, 4, "the machine was busy (why)"))
+    configs = [small_config, change(small_config, encoder__width=12)]
+    estimate.runs([Spec(name=str(n), config=config) for n, config in enumerate(configs)], progress=False)
+    assert capsys.readouterr().err == "dynamix: the machine was busy (why)\n"
 
 
 def test_pretraining_sees_every_image_each_epoch(timed):

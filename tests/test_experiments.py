@@ -91,6 +91,28 @@ def test_a_run_is_scored_recorded_and_read_back(small_config, tmp_path, monkeypa
         run.run(spec, tmp_path)
 
 
+@pytest.mark.parametrize("left", [-1, -30, None])  # of quality.jsonl; None: its last line was not begun
+@pytest.mark.parametrize("stop", [9, 13])  # steps: within the last epoch, or not at all
+def test_a_curve_that_a_kill_cut_is_whole_again(small_config, tmp_path, monkeypatch, left, stop):
+    monkeypatch.setenv("DYNAMIX_CACHE", str(tmp_path / "cache"))
+    spec = specs.Spec(name="DynaMix", config=small_config, score_on=("hall",), score_every=2)
+    whole = run.run(spec, tmp_path / "whole")
+
+    def report(name, done, steps):
+        if done == stop:
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        run.run(spec, tmp_path / "cut", report)
+    home = tmp_path / "cut" / spec.key
+    (home / records.RESULT).unlink(missing_ok=True)
+    lines = (home / "quality.jsonl").read_text()
+    (home / "quality.jsonl").write_text(lines[: lines[:-1].rfind("\n") + 1] if left is None else lines[:left])
+    again = run.run(spec, tmp_path / "cut")
+    for one, other in zip(whole["epochs"], again["epochs"], strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
 def test_true_labels_are_another_run(small_config, world_roots):
     tracker = specs.Spec(name="a", config=small_config)
     truth = specs.Spec(name="a", config=small_config, labels="truth")

@@ -176,6 +176,15 @@ class TestTrain:
         shown = capsys.readouterr().out
         assert "plaza" in shown and "3 cameras" in shown and "rank-1" in shown
 
+    def test_its_log_may_have_been_cut(self, job, tmp_path):
+        result = jobs.train(job, tmp_path / "run")
+        log = tmp_path / "run" / trainer.LOG
+        log.write_text(log.read_text()[:-30])
+        assert jobs.train(job, tmp_path / "run")["seconds"] == result["seconds"]
+        log.write_text("\0" * 20 + "\n" + log.read_text())
+        with pytest.raises(ValueError, match=r"log.jsonl, line 1 is not whole .*delete the folder"):
+            jobs.train(job, tmp_path / "run")
+
     def test_its_folder_is_named_by_what_it_depends_on(self, job):
         other = Job(config=change(job.config, seed=1), sources=job.sources, single=job.single)
         assert job.name != other.name and job.name.endswith("-plaza+videos")
@@ -195,6 +204,47 @@ class TestPlan:
         ):
             assert words in text, words
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_step_is_timed_as_it_will_be(self, small_config, monkeypatch):
+        """Few images cost more than their share of a batch, the more so on a busy machine."""
+        assert plan.networks(small_config, CPU, 0)[3] == small_config.batch.size
+        monkeypatch.setattr(plan, "WORK", 1.0)  # of an encoder that takes long enough with few
+        assert plan.networks(small_config, CPU, 0)[3] == plan.PROBE
+
+    def test_a_time_is_the_median_of_several_after_a_first(self, monkeypatch):
+        took = iter([60.0, 2.0, 90.0, 1.0])  # warming up, and one that was disturbed
+        monkeypatch.setattr(plan, "_seconds", lambda work, device=None: next(took))
+        assert plan._timed(print) == 2.0
+        took = iter([60.0, *[0.01] * 9, 5.0])
+        assert plan._timed(print) == 0.01
+
+    @pytest.mark.parametrize("busy", [True, False])
+    def test_a_busy_machine_is_said(self, job, monkeypatch, busy):
+        monkeypatch.setattr(plan.os, "getloadavg", lambda: (50.0 if busy else 0.0, 0.0, 0.0))
+        monkeypatch.setattr(plan, "SHARE", 0.0)
+        monkeypatch.setattr(plan, "BUSY", 1e9)
+        said = [line for line in plan.plan(job) if "the machine was busy" in line]
+        assert len(said) == busy and all("load 50.0" in line and "steps of" in line for line in said)
+
+    def test_what_tells_of_other_work(self):
+        cores = plan.os.cpu_count()
+        assert plan.busy(0.0, 1.0, [1.0, 1.5]) == ""
+        for load, share, took in ((float(cores), 1.0, [1.0]), (0.0, 0.5, [1.0]), (0.0, 1.0, [1.0, 1.0, 2.5])):
+            assert f"load {load:.1f} on {cores} cores, steps of" in plan.busy(load, share, took)
+
+    def test_loaders_have_one_thread_each(self, mixed_table, small_config, monkeypatch):
+        """And the encoder has those of the training: as many as there are."""
+        threads, seen = torch.get_num_threads(), []
+        monkeypatch.setattr(plan, "networks", lambda *_: (1.0, 1.0, 1, 4, ""))
+        monkeypatch.setattr(plan, "_seconds", lambda *_: seen.append(torch.get_num_threads()) or 1.0)
+        torch.set_num_threads(2)
+        try:
+            plan.measure(change(small_config, workers=2), mixed_table)
+            plan.measure(small_config, mixed_table)  # without loaders it reads by itself
+            assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(threads)
+        assert set(seen[: len(seen) // 2]) == {1} and set(seen[len(seen) // 2 :]) == {2}
 
     def test_the_refresh_embeds_k_of_each(self, mixed_table, small_config):
         single = mixed_table.videos >= 0

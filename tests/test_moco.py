@@ -683,6 +683,8 @@ def test_another_run_of_the_same_start_goes_on(cache, monkeypatch, changes):
 def test_default_cache_is_the_package_s(cache, monkeypatch, tmp_path):
     monkeypatch.setenv("DYNAMIX_CACHE", str(tmp_path / "elsewhere"))
     assert starts.existing(START) is None
+    assert not (tmp_path / "elsewhere").exists()  # looking makes nothing
+    (tmp_path / "elsewhere" / "starts").mkdir(parents=True)
     (tmp_path / "elsewhere" / "starts" / starts.name(START)).write_bytes(b"mine")
     assert starts.existing(START) == tmp_path / "elsewhere" / "starts" / starts.name(START)
 

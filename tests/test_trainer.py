@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,57 @@ def test_resumed_equals_unbroken(small_config, mixed_table, tmp_path, stop, pape
     assert_same_run(tmp_path / "unbroken", tmp_path / "resumed")
     log = [(tmp_path / name / trainer.LOG).read_text().splitlines() for name in ("unbroken", "resumed")]
     assert [json.loads(x)["terms"] for x in log[0]] == [json.loads(x)["terms"] for x in log[1]]
+
+
+@pytest.mark.parametrize("stop", [6, 15])  # within epoch 1, after the last one
+@pytest.mark.parametrize("left", [-1, -40, 0])  # of the log: all but its last letter, all but forty, nothing
+def test_a_log_that_was_cut_is_whole_again(small_config, mixed_table, tmp_path, stop, left):
+    """The last line of a counted epoch comes from its checkpoint; half a line of another is dropped."""
+    finish(small_config, mixed_table, tmp_path / "unbroken")
+    interrupted = trainer.train(small_config, mixed_table, tmp_path / "cut", device="cpu")
+    for _ in range(stop):
+        next(interrupted)
+    interrupted.close()
+    log = tmp_path / "cut" / trainer.LOG
+    whole = log.read_text()
+    log.write_text(whole[:left])
+    finish(small_config, mixed_table, tmp_path / "cut")
+    log.write_text(log.read_text() + '{"epoch": 3, "ter')
+    finish(small_config, mixed_table, tmp_path / "cut")
+    lines = [
+        [json.loads(line) for line in path.read_text().splitlines()]
+        for path in (tmp_path / "unbroken" / trainer.LOG, log)
+    ]
+    lost = 0 if left else whole.count("\n") - 1  # of a log that is gone, the last line alone comes back
+    assert [line["terms"] for line in lines[1]] == [line["terms"] for line in lines[0][lost:]]
+    assert log.read_text().endswith("}\n")
+
+
+def test_a_full_disk_stops_the_run_in_one_line_and_costs_no_finished_epoch(
+    small_config, mixed_table, tmp_path
+):
+    finish(small_config, mixed_table, tmp_path / "unbroken")
+    folder = tmp_path / "run"
+    records = trainer.train(small_config, mixed_table, folder, device="cpu")
+    while not isinstance(next(records), trainer.Epoch):
+        pass
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (weights_file(folder).stat().st_size // 2, limits[1]))
+    try:
+        with pytest.raises(
+            OSError, match=f"cannot write {folder}/checkpoint.safetensors .*choose another place"
+        ):
+            list(records)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoint.load(folder).epoch == 0
+    finish(small_config, mixed_table, folder)
+    assert_same_run(tmp_path / "unbroken", folder)
+    assert len((folder / trainer.LOG).read_text().splitlines()) == 3
+
+
+def weights_file(folder):
+    return folder / checkpoint.NAME
 
 
 def test_resume_after_a_kill_in_another_process(small_config, mixed_table, world_roots, tmp_path):

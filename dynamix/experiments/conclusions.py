@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from dynamix import disk
+
 TEXTS = Path(__file__).with_suffix(".md")
 PAGE = "findings.mini.md"
 ONE = "¹"  # behind a number of one seed
@@ -103,7 +105,6 @@ def _inline(text: str) -> str:
 
 def write(values: Mapping[str, str], folder: Path) -> Path:
     """Write the page into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / PAGE
-    path.write_text(page(values), encoding="utf-8")
+    disk.write_text(path, page(values))
     return path

@@ -7,6 +7,7 @@ import itertools
 import re
 import statistics
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,13 @@ def parts(texts: Iterable[str], *, tested: bool = False) -> tuple[Part, ...]:
     return tuple(found)
 
 
-def roots_of(names: Iterable[str], folder: Path | None, config: Config) -> dict[str, Path]:
-    """Where each dataset lies: in `folder`, or in the cache of the embedded benchmark."""
+def roots_of(
+    names: Iterable[str], folder: Path | None, config: Config, *, named_by: str = "--targets"
+) -> dict[str, Path]:
+    """Where each dataset lies: in `folder`, or in the cache of the embedded benchmark.
+
+    `named_by` are the options that errors advise. Raises FileNotFoundError or ValueError.
+    """
     names = tuple(dict.fromkeys(names))
     if folder is None:
         unknown = [name for name in names if name not in worlds.NAMES]
@@ -69,17 +75,17 @@ def roots_of(names: Iterable[str], folder: Path | None, config: Config) -> dict[
         return worlds.build(config.mannequins, worlds=names)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}: give the one that holds the datasets with --data")
-    return {name: _root(name, folder) for name in names}
+    return {name: _root(name, folder, named_by) for name in names}
 
 
-def _root(name: str, folder: Path) -> Path:
+def _root(name: str, folder: Path, named_by: str) -> Path:
     if (folder / name).is_dir():
         return folder / name
     # A world is never looked for under a real dataset's folder name: its numbers would carry the wrong name.
     if name in worlds.NAMES and not (folder / worlds.TRUTH).is_file():
         raise FileNotFoundError(
             f"no Mannequins world {name!r} in {folder}: name the datasets that lie there "
-            "(--sources, --single, --targets; `dynamix check` lists them)"
+            f"({named_by}; `dynamix check` lists them)"
         )
     return folder
 
@@ -131,6 +137,26 @@ def _shared(one: Table, other: Table) -> str | None:
     return next(iter(set(one.paths) & set(other.paths)), None)
 
 
+def sides(name: str, root: Path, *, on_bad_image: str = "error", trial: int = 0) -> tuple[Table, Table]:
+    """Query and gallery of a dataset. Raises ValueError where it has none."""
+    if "query" not in data.dataset(name).splits:
+        raise ValueError(f"{name} has no query and gallery images: it is training data")
+    query, gallery = (
+        data.load(name, root, split, on_bad_image=on_bad_image, split_id=trial)
+        for split in ("query", "gallery")
+    )
+    return query, gallery
+
+
+def check_images(tables: Iterable[Table]) -> None:
+    """Decode every image once, with a progress bar. Raises what the first unreadable one raises."""
+    for table in tables:
+        with ThreadPoolExecutor(imagery.cores()) as pool:
+            decoded = pool.map(imagery.decode, table.paths)
+            for _ in tqdm(decoded, f"looking at {table.source_names[0]}", len(table), delay=2, leave=False):
+                pass
+
+
 @dataclass(frozen=True)
 class Scored:
     """Scores on one dataset, shares in [0, 1]; of several random divisions: their mean, each in `trials`."""
@@ -165,25 +191,17 @@ def score(
 
     prid, grid, viper and ilids: the mean of their ten divisions, every image embedded once.
     """
-    dataset = data.dataset(name)
-    if "query" not in dataset.splits:
-        raise ValueError(f"{name} has no query and gallery images: it is training data")
-    sides = [
-        tuple(
-            data.load(name, root, split, on_bad_image=on_bad_image, split_id=trial)
-            for split in ("query", "gallery")
-        )
-        for trial in range(dataset.trials)
-    ]
-    paths, index = _distinct([table.paths for pair in sides for table in pair])
+    trials = range(data.dataset(name).trials)
+    pairs = [sides(name, root, on_bad_image=on_bad_image, trial=trial) for trial in trials]
+    paths, index = _distinct([table.paths for pair in pairs for table in pair])
     embedded, known = _embed(encoder, config, paths, device, on_bad_image, progress)
     scores, at = [], 0
-    for query, gallery in sides:
+    for query, gallery in pairs:
         q = index[at : at + len(query)]
         g = index[at + len(query) : at + len(query) + len(gallery)]
         at += len(query) + len(gallery)
         scores.append(_evaluate(embedded, known, (query, q), (gallery, g)))
-    return _mean(scores, sides[0], int((~known).sum()))
+    return _mean(scores, pairs[0], int((~known).sum()))
 
 
 def variant(table: Table) -> str:

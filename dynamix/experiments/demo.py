@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dynamix import disk
 from dynamix.config import change, profile
 from dynamix.data.mannequins import worlds
 from dynamix.experiments import figures
@@ -46,7 +47,13 @@ def demo(
     written when a run failed, naming it.
     """
     began = time.perf_counter()
-    out.mkdir(parents=True, exist_ok=True)
+    if not seeds:
+        raise ValueError("--seeds is empty: name training seeds, as --seeds 0 1 2")
+    seeds = tuple(dict.fromkeys(seeds))
+    for folder in (out, runs):
+        disk.check_folder(folder)
+    for file in (record,) if record is not None else ():
+        disk.check_file(file)
     config = profile(profile_name)
     print(f"1/3  the embedded benchmark ({profile_name} profile): drawn once, then cached")
     roots = worlds.build(config.mannequins, worlds=("plaza", "videos", *TEST_WORLDS))
@@ -64,7 +71,7 @@ def demo(
     print("3/3  results\n")
     text = tables(found, failed, profile_name)
     print(text)
-    (out / "results.md").write_text(text)
+    disk.write_text(out / "results.md", text)
     summary = summarize(found, failed, profile_name)
     write(out / "results.json", summary)
     if record is not None:

@@ -5,6 +5,7 @@ on real data reading them as well. Losses, planning of batches and scoring are n
 """
 
 import math
+import sys
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
@@ -29,6 +30,8 @@ def runs(specs: Sequence[Spec], *, progress: bool = True) -> dict[str, float]:
     ):
         first, epoch = plan.seconds(spec.config, *clock.of(spec))
         found[spec.key] = first + spec.config.epochs * epoch
+    if busy := next((cost.busy for cost in clock.costs.values() if cost.busy), ""):
+        print(f"dynamix: {busy}", file=sys.stderr)
     return found
 
 
@@ -66,8 +69,8 @@ class _Clock:
 def _timed(config: Config) -> Cost:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with starts.one_thread():  # as runs have that share a machine
-        step, embed, memory = plan.networks(config, device, 0)
-    return Cost(step, 0.0, embed, math.inf, memory)
+        step, embed, memory, images, busy = plan.networks(config, device, 0)
+    return Cost(step, 0.0, embed, math.inf, memory, images, busy)
 
 
 def _sizes(spec: Spec) -> tuple[int, int]:

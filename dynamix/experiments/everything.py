@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+from dynamix import disk
 from dynamix.experiments import conclusions, findings, measured, records, tables
 from dynamix.experiments.pictures import FIGURES
 from dynamix.experiments.report import Found, Measured, page
@@ -16,6 +17,7 @@ def report_page(request: Request, out: Path) -> Path:
     """One self-contained HTML page of what has been run and drawn so far; nothing is run for it."""
     if out.is_dir():
         raise ValueError(f"{out} is a folder: name the file of the page, as {out / 'report.html'}")
+    disk.check_file(out)
     names, figures = named(["all"])
     made = replace(request, names=names).ledger()
     claims = request.out / f"claims.{made.profile}.png"

@@ -30,7 +30,6 @@ def keep(run: Path, kept: Path = KEPT) -> Path:
     held = checkpoint.load(run, PARTS)
     _, metadata = storage.read(held.path, ())
     path = kept / run.name / checkpoint.NAME
-    path.parent.mkdir(parents=True, exist_ok=True)
     storage.write(held.tensors, path, metadata)
     return path
 

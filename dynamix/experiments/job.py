@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from dynamix import checkpoint, data, distributed, encoders, trainer
+from dynamix import checkpoint, data, disk, distributed, encoders, trainer
 from dynamix.config import Config, identity, to_json
 from dynamix.data.table import Table
 from dynamix.experiments import datasets
 from dynamix.experiments.datasets import METRICS, Part, Scored
-from dynamix.experiments.records import RESULT, provenance, write
+from dynamix.experiments.records import RESULT, provenance, read_lines, write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,15 @@ class Job:
     def roots(self) -> dict[str, Path]:
         """Where every dataset of the job lies."""
         names = [part.name for part in (*self.sources, *self.single, *self.targets)]
-        return datasets.roots_of(names, self.folder, self.config)
+        return datasets.roots_of(names, self.folder, self.config, named_by="--sources, --single, --targets")
+
+    def check(self, out: Path) -> None:
+        """Raise what the end of the training would: on a folder `out` or a target that cannot be used."""
+        disk.check_file(out / RESULT)
+        roots, skip = self.roots(), self.config.on_bad_image
+        for part in self.targets:
+            tables = datasets.sides(part.name, roots[part.name], on_bad_image=skip)
+            datasets.check_images(tables if skip == "error" else ())
 
     def table(self) -> Table:
         """What it trains on. Raises ValueError when an image of a target is among it."""
@@ -59,6 +67,8 @@ def train(job: Job, out: Path) -> dict[str, Any]:
     with distributed.started():
         leads = distributed.leader()
         with distributed.first_here_first():
+            if leads:
+                job.check(out)
             table = job.table()
         if leads:
             print("\n".join(describe(table)))
@@ -77,7 +87,7 @@ def train(job: Job, out: Path) -> dict[str, Any]:
         "trained_on": trained_on(table),
         "scores": {name: found.as_dict() for name, found in scores.items()},
         "weights": None if job.weights is None else job.weights.name,
-        "seconds": round(sum(line["seconds"] for line in _log(out)), 1),
+        "seconds": round(sum(line["seconds"] for line in read_lines(out / trainer.LOG)), 1),
         "config": json.loads(to_json(job.config)),
         "provenance": provenance(),
     }
@@ -92,31 +102,43 @@ def _with_weights_report(
     said = (out / trainer.WEIGHTS).exists() or not distributed.leader()
     for record in records:
         if not said and (out / trainer.WEIGHTS).exists():
-            tqdm.write((out / trainer.WEIGHTS).read_text().rstrip())
+            tqdm.write((out / trainer.WEIGHTS).read_text("utf-8", "surrogateescape").rstrip())
         said = True
         yield record
 
 
 def evaluate(
-    run: Path, targets: tuple[Part, ...], folder: Path | None, *, on_bad_image: str = "error"
+    run: Path,
+    targets: tuple[Part, ...],
+    folder: Path | None,
+    *,
+    on_bad_image: str = "error",
+    keep: Path | None = None,
 ) -> dict[str, Scored]:
-    """Scores of a trained run, or of a file of pretrained weights, printed as they come."""
+    """Scores of a trained run, or of a file of pretrained weights, printed and kept in a file as they come.
+
+    Whether all targets are there and `keep` can be written is looked at first.
+    """
     if not targets:
         return {}
+    if keep is not None:
+        disk.check_file(keep)
     encoder, config = checkpoint.load_encoder(run, say=print)
     roots = datasets.roots_of([part.name for part in targets], folder, config)
-    for name in roots:
-        if "query" not in data.dataset(name).splits:
-            raise ValueError(f"{name} has no query and gallery images: it is training data")
+    for name, root in roots.items():
+        datasets.sides(name, root, on_bad_image=on_bad_image)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder = encoder.to(device)
     print(f"{'':16}  rank-1 rank-5 rank-10    mAP   mINP  queries  gallery")
-    found = {}
+    found: dict[str, Scored] = {}
     for name, root in roots.items():
         found[name] = datasets.score(
             encoder, config, root, name, device, on_bad_image=on_bad_image, progress=True
         )
-        print(line(name, found[name]))
+        print(line(name, found[name]), flush=True)
+        if keep is not None:
+            scores = {name: scored.as_dict() for name, scored in found.items()}
+            write(keep, {"run": str(run), "scores": scores, "provenance": provenance()})
     return found
 
 
@@ -141,7 +163,3 @@ def trained_on(table: Table) -> list[dict[str, Any]]:
     """Counts (paper Table 1), split and variant of every source."""
     counts = data.statistics(table)
     return [asdict(one) | {"note": note} for one, note in zip(counts, table.notes, strict=True)]
-
-
-def _log(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(text) for text in (out / trainer.LOG).read_text().splitlines()]

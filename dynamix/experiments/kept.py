@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dynamix import disk
 from dynamix.config import Config, change, from_json
 from dynamix.experiments import records
 from dynamix.experiments.spec import Spec
@@ -19,7 +20,7 @@ FAILURE = "failure.txt"  # in a run's folder
 def keep(spec: Spec, result: Result, results: Path) -> Result:
     """Write the small form of a result into `results`, and return it."""
     small = compact(result)
-    records.replace_file(results / f"{spec.key}.json", json.dumps(small, separators=(",", ":")) + "\n")
+    disk.write_text(results / f"{spec.key}.json", json.dumps(small, separators=(",", ":")) + "\n")
     return small
 
 
@@ -83,7 +84,7 @@ def failed(home: Path, why: str) -> None:
     """Remember in a run's folder that it failed; "" forgets it."""
     path = home / FAILURE
     if why:
-        records.replace_file(path, f"{why}\n")
+        disk.write_text(path, f"{why}\n")
     else:
         path.unlink(missing_ok=True)
 

@@ -270,7 +270,7 @@ def _check_rows(asked: Sequence[PaperTable], rows: Sequence[str]) -> None:
             raise ValueError(f"--rows {name!r}: rows are of tables, and none is asked for")
         if name not in there:
             raise ValueError(
-                f"no row {name!r} in {', '.join(table.name for table in asked)}; "
+                f"--rows: no row {name!r} in {', '.join(table.name for table in asked)}; "
                 f"there are {', '.join(map(repr, sorted(there)))}"
             )
 

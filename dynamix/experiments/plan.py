@@ -1,17 +1,21 @@
 """`dynamix train --plan`: what a training would use, how many steps, how much memory and how much time.
 
 Time is measured on this machine in half a minute or so: a few steps of the very encoder and decoding of a few
-of the very images; nothing is written.
+of the very images, on the threads that the training has; nothing is written.
 """
 
+import contextlib
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Int
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from dynamix import data, encoders
 from dynamix.config import Config
@@ -19,13 +23,16 @@ from dynamix.data import images as imagery
 from dynamix.data.table import Table
 from dynamix.data.views import normalize
 from dynamix.experiments import job as jobs
-from dynamix.experiments.datasets import variant
+from dynamix.experiments import starts
+from dynamix.experiments.datasets import sides, variant
 from dynamix.experiments.job import Job
 from dynamix.experiments.records import provenance
 from dynamix.methods.dynamix import VIEWS
 
-PROBE = 4  # images per measured step on a CPU, whose time goes with the number of images
-SLOW = 10.0  # seconds: a first call this long is measured well enough
+PROBE = 4  # images of a timed step on a CPU at least, a whole batch at most
+WORK = 5e10  # operations of one forward pass of the images between: seconds for a step
+BUSY = 2.0  # slowest of the steps / fastest: alone on a machine they are more alike
+SHARE = 0.9  # of the time that a core worked on the step, where nothing else wanted it
 GB = 2**30
 
 
@@ -38,6 +45,8 @@ class Cost:
     embed: float  # images/s through the momentum encoder
     read: float  # images/s from disk, with one loader process
     memory: int  # bytes: networks, gradients, optimizer, centroids; on a GPU the measured peak of a step
+    images: int = PROBE  # of the timed step; a whole batch's time is scaled from it
+    busy: str = ""  # what tells that other work was in the way; "" where nothing does
 
 
 def plan(job: Job) -> list[str]:
@@ -62,10 +71,12 @@ def plan(job: Job) -> list[str]:
         f"refresh  {embedded:,} images embedded at the start of each epoch ({_drawn_how(config)})",
         f"memory   networks, optimizer, centroids {cost.memory / GB:.2f} GB; "
         f"table {_bytes(table) / GB:.2f} GB; {_kept(table, config)}",
-        f"time     measured on {provenance()['device']}: a step {time_text(cost.step)} "
+        f"time     measured on {provenance()['device']}, {torch.get_num_threads()} threads, in steps of "
+        f"{cost.images} images: a step {time_text(cost.step)} "
         f"(reading and augmenting its batch {time_text(cost.load)} per loader, {_loaders(config)} of them), "
         f"embedding {rate_text(cost.embed)} images/s, reading {rate_text(cost.read)} images/s per loader",
         f"         about {time_text(epoch)} an epoch, {time_text(first + config.epochs * epoch)} in all",
+        *([f"         {cost.busy}"] if cost.busy else []),
     ]
 
 
@@ -120,45 +131,78 @@ def measure(config: Config, table: Table) -> Cost:
     rows = np.unique(np.linspace(0, len(table) - 1, 2 * config.batch.size).astype(np.int64))
     images = imagery.Images.of(table, config.encoder.image, memory_gb=0.0, on_bad_image=config.on_bad_image)
     batch = np.resize(rows, config.batch.size)
-    load = _timed(
-        lambda: list(imagery.train_batches(images, [batch.tolist()], config.aug.views, seed=0, epoch=0))
-    )
-    read = _timed(lambda: list(imagery.chunks(images, rows, len(rows))))
-    step, embed, memory = networks(config, device, _distinct(table))
-    return Cost(step, load, embed, len(rows) / read, memory)
+    step, embed, memory, count, in_the_way = networks(config, device, _distinct(table))
+    with starts.one_thread() if config.workers else contextlib.nullcontext():  # loaders have one each
+        load = _timed(
+            lambda: list(imagery.train_batches(images, [batch.tolist()], config.aug.views, seed=0, epoch=0))
+        )
+        read = _timed(lambda: list(imagery.chunks(images, rows, len(rows))))
+    return Cost(step, load, embed, len(rows) / read, memory, count, in_the_way)
 
 
-def networks(config: Config, device: torch.device, pids: int) -> tuple[float, float, int]:
-    """Seconds a step, images/s embedded, bytes; of a batch without its losses, on made-up images."""
+def networks(config: Config, device: torch.device, pids: int) -> tuple[float, float, int, int, str]:
+    """Seconds a step, images/s embedded, bytes, images it was timed with, whether the machine was busy.
+
+    Of a batch without its losses, on made-up images.
+    """
+    load = os.getloadavg()[0]  # of other work: this one begins
     encoder = encoders.build(config.encoder).to(device)
     momentum = encoders.momentum_copy(encoder)
     views, count = VIEWS[config.aug.views], config.batch.size
-    if device.type == "cpu":
-        count = min(PROBE, count)
     shape = (count, 3, *config.encoder.image)
     levels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     ready = normalize(levels.to(device), config.encoder.normalization)
     bf16 = config.opt.amp == "bf16" or (config.opt.amp == "auto" and device.type == "cuda")
 
-    def step() -> None:
+    def step(count: int) -> None:
         encoder.train()
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = torch.stack([encoder(ready).square().mean() for _ in views.encoder]).sum()
+            loss = torch.stack([encoder(ready[:count]).square().mean() for _ in views.encoder]).sum()
             with torch.no_grad():
                 for _ in views.momentum:
-                    momentum(ready)
+                    momentum(ready[:count])
         encoder.zero_grad(set_to_none=True)
         loss.backward()
 
     def embed() -> None:
         momentum.eval()
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            momentum(ready)
+            momentum(ready[:count])
 
-    if device.type == "cuda":
+    if device.type == "cpu":
+        # Each operation has a price whatever its size, on a busy machine most of its time: scaled from few
+        # images to a batch it would be paid many times. So few are timed only where they are work enough.
+        count = min(count, max(PROBE, int(WORK / operations(momentum, ready[:1]))))
+    else:
         torch.cuda.reset_peak_memory_stats(device)
-    seconds, rate = _timed(step, device) * config.batch.size / count, count / _timed(embed, device)
-    return seconds, rate, _memory(config, encoder, device, pids)
+    worked, began = time.thread_time(), time.perf_counter()
+    took = _times(partial(step, count), device)
+    share = (time.thread_time() - worked) / (time.perf_counter() - began) if device.type == "cpu" else 1.0
+    seconds, rate = float(np.median(took)) * config.batch.size / count, count / _timed(embed, device)
+    return seconds, rate, _memory(config, encoder, device, pids), count, busy(load, share, took)
+
+
+def operations(encoder: nn.Module, image: Float[Tensor, "1 3 H W"]) -> float:
+    """Of a forward pass of one image, a multiplication and an addition as two."""
+    encoder.eval()
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        encoder(image)
+    return float(counted.get_total_flops())
+
+
+def busy(load: float, share: float, took: Sequence[float]) -> str:
+    """What tells that other work was in the way of timed steps; "" where nothing does.
+
+    The load average before them, the share of their time in which a core worked on them, or how their seconds
+    differ.
+    """
+    cores = os.cpu_count() or 1
+    if load <= cores / 2 and share >= SHARE and max(took) < BUSY * min(took):
+        return ""
+    return (
+        f"the machine was busy (load {load:.1f} on {cores} cores, steps of {time_text(min(took))} to "
+        f"{time_text(max(took))}): on an idle one it takes less"
+    )
 
 
 def _memory(config: Config, encoder: nn.Module, device: torch.device, pids: int) -> int:
@@ -170,18 +214,26 @@ def _memory(config: Config, encoder: nn.Module, device: torch.device, pids: int)
     return (3 + slots) * each + centroids  # encoder, momentum encoder, gradients, optimizer
 
 
-def _timed(work: Callable[[], object], device: torch.device | None = None, least: float = 1.0) -> float:
-    """Seconds of one call: the median of a few after a first one, or that one where it is slow."""
+def _timed(work: Callable[[], object], device: torch.device | None = None) -> float:
+    """Seconds of one call: the median of several after a first one."""
+    return float(np.median(_times(work, device)))
+
+
+def _times(work: Callable[[], object], device: torch.device | None = None) -> list[float]:
+    """Seconds of several calls after a first one, which warms up: three of long ones, ten of short ones."""
+    _seconds(work, device)
     took: list[float] = []
-    while len(took) < 3 or (sum(took[1:]) < least and len(took) < 10):
-        began = time.perf_counter()
-        work()
-        if device is not None and device.type == "cuda":
-            torch.cuda.synchronize(device)
-        took.append(time.perf_counter() - began)
-        if took[0] > SLOW:
-            return took[0]
-    return float(np.median(took[1:]))
+    while len(took) < 3 or (sum(took) < 1.0 and len(took) < 10):
+        took.append(_seconds(work, device))
+    return took
+
+
+def _seconds(work: Callable[[], object], device: torch.device | None = None) -> float:
+    began = time.perf_counter()
+    work()
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
 
 
 def _targets(job: Job) -> Iterator[str]:
@@ -189,7 +241,7 @@ def _targets(job: Job) -> Iterator[str]:
         yield "nothing: name --targets to have it scored"
     roots = job.roots()
     for part in job.targets:
-        query, gallery = (data.load(part.name, roots[part.name], split) for split in ("query", "gallery"))
+        query, gallery = sides(part.name, roots[part.name], on_bad_image=job.config.on_bad_image)
         trials = data.dataset(part.name).trials
         about = [variant(query), f"mean of {trials} divisions" if trials > 1 else ""]
         counts = f"{part.name:16}{len(query):>12,} queries {len(gallery):>8,} gallery images"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from dynamix import plots
+from dynamix import disk, plots
 from dynamix.experiments import claims, conclusions, regimes
 from dynamix.experiments.findings import findings
 from dynamix.experiments.ledger import ledger
@@ -17,7 +17,7 @@ FINDINGS, FINDINGS_END = "<!-- findings: dynamix/experiments/conclusions.py -->\
 
 def block(path: Path = Path("figures/tables/table3.mini.md")) -> str:
     """Table 3 as the README shows it: what was written for it, without its heading."""
-    return "\n".join(path.read_text().strip().splitlines()[2:]) + "\n"
+    return "\n".join(path.read_text(encoding="utf-8").strip().splitlines()[2:]) + "\n"
 
 
 def filled(text: str, start: str, end: str, between: str) -> str:
@@ -32,8 +32,10 @@ def filled(text: str, start: str, end: str, between: str) -> str:
 def main(readme: Path = Path("README.md"), figures: Path = Path("figures")) -> None:
     """Write Table 3 and the findings into the README, the findings' page, draw two pictures of effects."""
     values = findings(figures / "results")
-    text = filled(readme.read_text(), START, END, block(figures / "tables" / "table3.mini.md"))
-    readme.write_text(filled(text, FINDINGS, FINDINGS_END, conclusions.short(values)))
+    text = filled(
+        readme.read_text(encoding="utf-8"), START, END, block(figures / "tables" / "table3.mini.md")
+    )
+    disk.write_text(readme, filled(text, FINDINGS, FINDINGS_END, conclusions.short(values)))
     print(conclusions.write(values, figures / "tables"))
     results = figures / "results" / "runs"
     made = ledger(claims.TABLES, "mini", 3, results=results)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from dynamix import disk
 
 RESULT = "result.json"
 KINDS: dict[str, type] = {
@@ -21,7 +22,7 @@ KINDS: dict[str, type] = {
 def read(path: Path) -> dict[str, Any]:
     """A result file; a half-written or foreign one is an error naming it."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a result file ({error}): delete it and run again") from error
 
@@ -66,7 +67,8 @@ def _within(number: object, most: float) -> bool:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """A file of one JSON object a line; none without a file. Raises ValueError naming a broken line."""
     found = []
-    for number, text in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ()
+    for number, text in enumerate(lines, 1):
         try:
             found.append(json.loads(text))
         except ValueError as error:
@@ -78,16 +80,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
-    """Write JSON under a temporary name and rename it: a reader never sees half a file."""
-    replace_file(path, json.dumps(result, indent=1) + "\n")
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write `text` under a temporary name and rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    """Write JSON, whole or not at all. Raises OSError naming the file and what to do."""
+    disk.write_text(path, json.dumps(result, indent=1) + "\n")
 
 
 def provenance() -> dict[str, str]:

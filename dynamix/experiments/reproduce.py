@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dynamix import plots
+from dynamix import disk, plots
 from dynamix.config import profile
 from dynamix.experiments import figure_run, kept, measured, starts, tables
 from dynamix.experiments.ledger import RESULTS, Entry, Ledger, ledger
@@ -132,7 +132,6 @@ def write_tables(
     results: Path = measured.RESULTS,
 ) -> Iterator[Path]:
     """Markdown, CSV and PNG of every table, in `out`; yields the pictures' paths."""
-    out.mkdir(parents=True, exist_ok=True)
     for name in names:
         table = tables.table(name)
         found: Found | Measured = found_of(table, made)
@@ -140,8 +139,8 @@ def write_tables(
             found = measured.read(table, made.profile, folder, results)
         shown, why = (table, made.profile, found), made.why(name)
         stem = f"{name}.{made.profile}"
-        (out / f"{stem}.md").write_text(text.markdown(*shown, absent=why))
-        (out / f"{stem}.csv").write_text(text.table_csv(*shown, absent=why))
+        disk.write_text(out / f"{stem}.md", text.markdown(*shown, absent=why))
+        disk.write_text(out / f"{stem}.csv", text.table_csv(*shown, absent=why))
         yield plots.save(picture.picture(*shown, absent=why), out / f"{stem}.png")
 
 
@@ -156,13 +155,15 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
     further = tuple(name for name in names if name not in ORDER) if "all" in asked else ()
     request = replace(request, names=names, one_seed=further)
     made = request.ledger()
+    for folder in (request.out, request.results, request.runs, *([PICTURES] if figures else [])):
+        if not plan:  # before hours of training, not after them
+            disk.check_folder(folder)
     nothing = ["a figure is drawn of what has run: nothing to run"]
     print("\n".join(made.lines(request.jobs, timed=plan) if names else nothing))
     if made.absent and not made.rows:
         raise ValueError(f"nothing of this can run here: {next(iter(made.absent.values()))}")
     if plan:
         return
-    _check_writable(request.out, request.results)
     failed = run_missing(request, made)
     if request.rows:  # the other rows are shown as they stand
         made = replace(request, rows=()).ledger()
@@ -178,16 +179,6 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
     undrawn = [line for line in drawn if line.startswith("not drawn")]
     if undrawn and "all" not in asked:  # asked for by name
         raise RuntimeError("; ".join(undrawn))
-
-
-def _check_writable(*folders: Path) -> None:
-    """Before hours of training, not after them."""
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(
-                f"{folder} cannot be written: give yourself the right to, or start elsewhere"
-            )
 
 
 def draw_figures(names: Sequence[str], request: Request, out: Path = PICTURES) -> Iterator[str]:

@@ -11,10 +11,10 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from multiprocessing.managers import SyncManager
 from pathlib import Path
@@ -25,13 +25,13 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from dynamix import checkpoint, encoders, evaluation, trainer
+from dynamix import checkpoint, disk, encoders, evaluation, trainer
 from dynamix.config import change, to_json
 from dynamix.data.images import cores
 from dynamix.experiments import starts
 from dynamix.experiments.datasets import Scored, score
 from dynamix.experiments.job import trained_on
-from dynamix.experiments.records import RESULT, checked, provenance, read_lines, replace_file, write
+from dynamix.experiments.records import RESULT, checked, provenance, read_lines, write
 from dynamix.experiments.spec import Spec, table_of
 
 ON_ONE_GPU = 6  # trainings of the smaller profiles that share a GPU
@@ -104,25 +104,21 @@ def _trained(spec: Spec, home: Path, report: Progress | None) -> dict[str, Any]:
     known = truth if single.any() else None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     total = config.epochs * config.iterations
-    lines = _Lines(home / "quality.jsonl")
+    curve = _Curve(home / "quality.jsonl", spec, roots, device, known, single)
+    curve.mend()
     for record in trainer.train(config, table, home, device=device, weights=weights):
         if isinstance(record, trainer.Step):
             if report:
                 report(spec.name, record.epoch * config.iterations + record.step + 1, total)
             continue
-        line: dict[str, Any] = {"epoch": record.epoch, "terms": record.terms, "seconds": record.seconds}
-        if known is not None:
-            line["quality_after"] = label_state(record.labels, record.removed, known, single)
-        if (record.epoch + 1) % spec.score_every == 0 and record.epoch + 1 < config.epochs:
-            line["scores"] = score_all(record.momentum, spec, roots, device)
-        lines.add(line)
+        curve.add(record.as_json(), record.labels, record.removed, record.momentum)
     # From the checkpoint, not from the last record: a run killed after its last epoch ends the same.
     saved = checkpoint.load(home, ("epoch.",)).tensors
     encoder, _ = checkpoint.load_encoder(home)
     labels, removed = saved["epoch.labels"].numpy(), saved["epoch.removed"].numpy()
     # Worlds that it was scored on before stay in the result.
     before = {} if not done.exists() else checked(done)["scores"]
-    epochs, scores = lines.read(), before | score_all(encoder.to(device), spec, roots, device)
+    epochs, scores = curve.read(), before | score_all(encoder.to(device), spec, roots, device)
     if epochs and epochs[-1]["epoch"] == config.epochs - 1:  # a kill may have cost the curve its last point
         epochs[-1]["scores"] = scores
     nothing = np.zeros(len(table), bool)
@@ -316,15 +312,44 @@ class _Bars:
         self.show(name, self.total[name], self.total[name])
 
 
-class _Lines:
-    """Records of finished epochs in a file that a resumed run goes on with."""
+@dataclass
+class _Curve:
+    """What is shown of each finished epoch, line by line in a file that a resumed run goes on with."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    path: Path
+    spec: Spec
+    roots: dict[str, Path]
+    device: torch.device
+    truth: np.ndarray | None  # (N,), where it is known
+    single: np.ndarray  # (N,)
 
-    def add(self, line: dict[str, Any]) -> None:
+    def add(
+        self, logged: Mapping[str, Any], labels: np.ndarray, removed: np.ndarray, encoder: nn.Module
+    ) -> None:
+        """`logged` is the epoch's line of the log; it trained with `labels` and `removed` (N,)."""
+        line = {name: logged[name] for name in ("epoch", "terms", "seconds")}
+        if self.truth is not None:
+            line["quality_after"] = label_state(labels, removed, self.truth, self.single)
+        done = line["epoch"] + 1
+        if done % self.spec.score_every == 0 and done < self.spec.config.epochs:
+            line["scores"] = score_all(encoder, self.spec, self.roots, self.device)
         kept = [old for old in self.read() if old["epoch"] < line["epoch"]]
-        replace_file(self.path, "".join(json.dumps(one) + "\n" for one in [*kept, line]))
+        disk.write_text(self.path, "".join(json.dumps(one) + "\n" for one in [*kept, line]))
+
+    def mend(self) -> None:
+        """The line of the last epoch anew, from its checkpoint, where a kill cost it or a part of it."""
+        home = self.path.parent
+        if not (home / checkpoint.NAME).exists():
+            return
+        saved = checkpoint.load(home, ("epoch.",))
+        if not saved.line:  # an earlier version's checkpoint
+            return
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
+        disk.write_text(self.path, text[: text.rfind("\n") + 1])
+        if not any(line["epoch"] == saved.epoch for line in self.read()):
+            labels, removed = (saved.tensors[f"epoch.{name}"].numpy() for name in ("labels", "removed"))
+            encoder = checkpoint.load_encoder(home)[0].to(self.device)
+            self.add(json.loads(saved.line), labels, removed, encoder)
 
     def read(self) -> list[dict[str, Any]]:
         return read_lines(self.path)

@@ -43,10 +43,10 @@ def name(config: Config) -> str:
 
 def existing(config: Config, cache: Path | None = None) -> Path | None:
     """The weights, where they are shipped or in the cache."""
-    for folder in (SHIPPED, _cache(cache)):
-        if (folder / name(config)).is_file():
-            return folder / name(config)
-    return None
+    if (SHIPPED / name(config)).is_file():
+        return SHIPPED / name(config)
+    path = _cache(cache) / name(config)
+    return path if path.is_file() else None
 
 
 def make(
@@ -65,21 +65,23 @@ def make(
     if config.profile == "paper":
         raise ValueError(
             'profile "paper" cannot start from the embedded benchmark: name a file of weights pre-trained on '
-            "person images (`dynamix train --weights FILE`)"
+            "person images where it trains (dynamix train --weights FILE)"
         )
+    if out is not None:
+        disk.check_file(out / name(config))
     found = None if fresh else existing(config, cache)
     found = found or _by_one(config, cache, fresh, progress)
     if out is None:
         return found
-    out.mkdir(parents=True, exist_ok=True)
     if (out / found.name).resolve() != found.resolve():
-        with disk.replacing(out / found.name) as temporary:
-            shutil.copyfile(found, temporary)
+        _copy(found, out / found.name)
     return out / found.name
 
 
 def _by_one(config: Config, cache: Path | None, fresh: bool, progress: bool) -> Path:
     folder, stem = _cache(cache), name(config).removesuffix(".safetensors")
+    disk.check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     with worlds.lock(folder / f".{stem}.lock") as alone:
         found = None if fresh else existing(config, cache)
         if found:  # another process was faster
@@ -103,10 +105,14 @@ def _trained(config: Config, home: Path, final: Path, progress: bool) -> Path:
         for record in records:
             bar.update(record.epoch + 1 - bar.n)
             bar.set_postfix_str(f"loss {record.loss:.3f}", refresh=False)
-    with disk.replacing(final) as temporary:
-        shutil.copyfile(home / moco.WEIGHTS, temporary)
+    _copy(home / moco.WEIGHTS, final)
     shutil.rmtree(home)
     return final
+
+
+def _copy(weights: Path, to: Path) -> None:
+    with disk.replacing(to) as temporary:
+        shutil.copyfile(weights, temporary)
 
 
 @contextlib.contextmanager
@@ -130,7 +136,4 @@ def _alone(config: Config) -> Config:
 
 
 def _cache(cache: Path | None) -> Path:
-    folder = cache or Path(os.environ.get("DYNAMIX_CACHE") or Path.home() / ".cache" / "dynamix")
-    folder = Path(folder) / "starts"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return (cache or disk.cache()) / "starts"

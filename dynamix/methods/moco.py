@@ -221,7 +221,6 @@ class _Run:
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in slots.items()}
         counts = {"epoch": self.epoch, "steps": self.steps, "at": self.at, "table": self.table}
         counts |= {"skipped": sorted(self.skipped)} if self.skipped else {}
-        self.folder.mkdir(parents=True, exist_ok=True)
         # The state last: what it calls finished must be there.
         encoder = {f"momentum.{k}": v for k, v in self.followed.encoder.state_dict().items()}
         storage.write(encoder, self.folder / WEIGHTS, {"config": to_json(config)})

@@ -5,7 +5,6 @@ version 5.
 """
 
 import hashlib
-import os
 import re
 import shutil
 import uuid
@@ -17,6 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from dynamix import disk
 from dynamix.data import folders
 from dynamix.data.folders import Reading
 
@@ -167,8 +167,7 @@ def extracted(source: str, variant: str, release: Release, listed: Protocol) -> 
         )
     state = release.mat.stat()
     identity = f"{release.mat.resolve()}\0{state.st_size}\0{state.st_mtime_ns}"
-    cache = Path(os.environ.get("DYNAMIX_CACHE") or Path.home() / ".cache" / "dynamix")
-    folder = cache / "cuhk03" / hashlib.sha256(identity.encode()).hexdigest()[:16] / variant
+    folder = disk.cache() / "cuhk03" / hashlib.sha256(identity.encode()).hexdigest()[:16] / variant
     if not folder.is_dir():
         task = f"extracting {variant} images to {folder}"
         with tqdm(total=len(listed.names), unit="img", desc=task, delay=1) as bar:

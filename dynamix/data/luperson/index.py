@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from dynamix import disk
 from dynamix.data.luperson.keys import Refused
 from dynamix.data.table import Paths, Table, constant, from_columns
 
@@ -99,8 +100,7 @@ def opened(home: Path, kind: str, build: Callable[[], Index]) -> Index:
     written is a warning.
     """
     name = hashlib.sha256(f"{kind} {home.resolve()}".encode()).hexdigest()[:16]
-    cache = os.environ.get("DYNAMIX_CACHE") or os.path.expanduser("~/.cache/dynamix")
-    folder = Path(cache) / "indexes" / name
+    folder = disk.cache() / "indexes" / name
     found = _load(folder, home)
     if found is not None:
         return found

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from dynamix import disk
 from dynamix.config import Mannequins
 from dynamix.data.mannequins import layouts, native, plan
 from dynamix.data.mannequins.plan import WORLDS
@@ -46,12 +47,12 @@ def build(
     """Folder of every world, drawn unless `cache/<hash of its settings>/` holds it already.
 
     Default cache: $DYNAMIX_CACHE, else ~/.cache/dynamix. Safe when several processes build at once or are
-    killed: a world appears in one rename, complete. Raises ValueError on an unknown world.
+    killed: a world appears in one rename, complete. Raises ValueError on an unknown world, OSError on a cache
+    that cannot be written.
     """
-    if cache is None:
-        cache = Path(os.environ.get("DYNAMIX_CACHE") or Path.home() / ".cache" / "dynamix")
     _check(worlds)
-    return {name: _cached(name, config, Path(cache), progress, device) for name in worlds}
+    cache = disk.cache() if cache is None else Path(cache).expanduser()
+    return {name: _cached(name, config, cache, progress, device) for name in worlds}
 
 
 def write(
@@ -70,10 +71,11 @@ def write(
     _check(worlds)
     if layout not in LAYOUTS:
         raise ValueError(f"unknown layout {layout!r}; there are {', '.join(LAYOUTS)}")
-    folders = {name: Path(out) / name for name in worlds}
+    folders = {name: Path(out).expanduser() / name for name in worlds}
     for folder in folders.values():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"{folder} exists and is not empty: remove it or choose another folder")
+        disk.check_folder(folder)
     for name, folder in folders.items():
         _publish(name, config, folder, progress, device, layout)
     return folders
@@ -99,6 +101,7 @@ def _cached(name: str, config: Mannequins, cache: Path, progress: bool, device: 
     final = home / name
     if (final / TRUTH).is_file():
         return final
+    disk.check_folder(home)
     home.mkdir(parents=True, exist_ok=True)
     with lock(home / ".lock") as alone:
         if (final / TRUTH).is_file():  # another process was faster
@@ -129,21 +132,23 @@ def _publish(
     name: str, config: Mannequins, final: Path, progress: bool, device: str, layout: str = "market"
 ) -> None:
     """Draw a world beside `final`, then rename: `final` is complete or not there."""
-    final.parent.mkdir(parents=True, exist_ok=True)
     folder = final.parent / f".{name}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
-    folder.mkdir()
+    planned, save = _planned(name, config, layout)
     try:
-        planned, save = _planned(name, config, layout)
-        with tqdm(total=len(planned.truth.names), desc=name, unit="img", disable=not progress) as bar:
+        with (
+            disk.writing(final),
+            tqdm(total=len(planned.truth.names), desc=name, unit="img", disable=not progress) as bar,
+        ):
+            folder.mkdir(parents=True)
             save(folder, layouts.drawn(planned, device, bar))
-        if layout == "native":
-            (folder / LAYOUT).write_text(json.dumps({"layout": native.STANDS_FOR[name]}) + "\n")
-        np.savez(folder / TRUTH, **ascending(planned.truth))
-        try:
-            os.rename(folder, final)
-        except OSError:
-            if not (final / TRUTH).is_file():  # not merely slower than another process
-                raise
+            if layout == "native":
+                (folder / LAYOUT).write_text(json.dumps({"layout": native.STANDS_FOR[name]}) + "\n")
+            np.savez(folder / TRUTH, **ascending(planned.truth))
+            try:
+                os.rename(folder, final)
+            except OSError:
+                if not (final / TRUTH).is_file():  # not merely slower than another process
+                    raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

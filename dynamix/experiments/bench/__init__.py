@@ -7,6 +7,7 @@ lines.py     the text
 count.py     operations and bytes: costs that come out the same twice
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 
+from dynamix import disk
 from dynamix.config import Config
 from dynamix.experiments.bench import lines, measure, model
 from dynamix.experiments.bench.measure import Machine
@@ -36,15 +38,21 @@ def bench(
 
     Raises:
         ValueError: ranks that cannot share a batch, a link without speed, a picture that is no .png.
+        OSError: a file that cannot be written.
     """
     if not ranks:
         raise ValueError("--ranks is empty: name how many processes, as --ranks 1 8")
     for count in ranks:
         model.check_ranks(count, config)
-    if link <= 0:
-        raise ValueError(f"--link is the rate between ranks in GB/s and must be positive, got {link:g}")
+    if not 0 < link < math.inf:
+        raise ValueError(
+            f"--link is the rate between ranks in GB/s and must be positive and finite, got {link:g}"
+        )
     if picture is not None and picture.suffix != ".png":
         raise ValueError(f"--figure {picture}: figures are saved as .png, name it {picture.stem}.png")
+    for file in (keep, picture):
+        if file is not None:
+            disk.check_file(file)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     sizes = measure.QUICK if quick else measure.GPU if device == "cuda" else measure.FULL
     about: dict[str, Any] = provenance() | {"threads": torch.get_num_threads(), "device_type": device}
@@ -53,8 +61,10 @@ def bench(
         yield "quick: sizes of a test; do not quote these figures"
     yield ""
     found = measure.machine(config, sizes, progress=progress)
+    if found.cost.busy:
+        yield found.cost.busy
     forecasts = [model.forecast(found, config, n, link=link * 1e9, device=device) for n in ranks]
-    measured = list(lines.rates(found, config, sizes, device))
+    measured = list(lines.rates(found, config, sizes))
     yield from (f"{what:<30}{value:>20}   {how}" for what, value, how in measured)
     yield ""
     yield from lines.epoch(found, config, forecasts, link, device)

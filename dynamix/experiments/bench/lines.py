@@ -6,7 +6,7 @@ from dynamix.config import Config
 from dynamix.experiments.bench import model
 from dynamix.experiments.bench.measure import FORMATS, Machine, Sizes, Timing
 from dynamix.experiments.bench.model import Data, Forecast
-from dynamix.experiments.plan import PROBE, rate_text, time_text
+from dynamix.experiments.plan import rate_text, time_text
 
 QUERIES, GALLERY = 3368, 15_913  # Market-1501
 NAMES = {
@@ -19,7 +19,7 @@ NAMES = {
 Line = tuple[str, str, str]  # what, how much, how it is known
 
 
-def rates(found: Machine, config: Config, sizes: Sizes, device: str) -> Iterator[Line]:
+def rates(found: Machine, config: Config, sizes: Sizes) -> Iterator[Line]:
     """What the machine does: one line a measurement."""
     for name in FORMATS:
         rate = found.matrix.get(name)
@@ -31,7 +31,7 @@ def rates(found: Machine, config: Config, sizes: Sizes, device: str) -> Iterator
         f"{rate_text(found.copy / 1e9)} GB/s",
         f"measured, {sizes.copy >> 20:,} MiB read and written",
     )
-    yield from _network(found, config, sizes, device)
+    yield from _network(found, config, sizes)
     busy = _busy(2 * found.nearest.work / found.nearest.seconds)
     images = rate_text(_per_second(found, found.nearest))
     yield "nearest centroid", f"{images} images/s", _on(found.nearest, busy)
@@ -47,19 +47,18 @@ def rates(found: Machine, config: Config, sizes: Sizes, device: str) -> Iterator
     yield "evaluation, Market-1501 size", time_text(market), how
 
 
-def _network(found: Machine, config: Config, sizes: Sizes, device: str) -> Iterator[Line]:
+def _network(found: Machine, config: Config, sizes: Sizes) -> Iterator[Line]:
     encoder, cost, batch = config.encoder, found.cost, config.batch.size
     size = f"{encoder.image[0]} x {encoder.image[1]}"
     count = sizes.batch(config).size
-    probe = min(PROBE, count) if device == "cpu" else count
-    scaled = "measured" if probe == batch else f"scaled from {probe} images"
+    scaled = "measured" if cost.images == batch else f"scaled from {cost.images} images"
     files = f"JPEG {size}, {found.jpeg / 1e3:.0f} kB each"
     busy = _busy(found.flop * cost.embed)
     yield "reading images", f"{rate_text(cost.read)} images/s", f"measured, one loader, {files}"
     yield (
         "embedding",
         f"{rate_text(cost.embed)} images/s",
-        f"measured, {probe} at a time, {encoder.name} {size}; {busy}",
+        f"measured, {cost.images} at a time, {encoder.name} {size}; {busy}",
     )
     about = f"batch of {batch}: forward, backward, momentum encoder"
     yield "training step", time_text(cost.step), f"{scaled}, {about}"

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from dynamix import encoders
@@ -20,7 +19,7 @@ from dynamix.config import Batch, Config, change
 from dynamix.evaluation import evaluate
 from dynamix.experiments.bench.count import counted
 from dynamix.experiments.bench.made import NOISE, crowd, jpegs, people
-from dynamix.experiments.plan import Cost, measure
+from dynamix.experiments.plan import Cost, measure, operations
 from dynamix.relabeling import merge_pids, relabel
 from dynamix.sampling import MixedBatches
 from dynamix.similarity import nearest
@@ -176,11 +175,8 @@ def _encoder(config: Config, sizes: Sizes) -> dict[str, object]:
     cost = replace(cost, step=cost.step * whole, load=cost.load * whole)
     encoder = encoders.build(config.encoder).to("meta")
     image = torch.empty(1, 3, *config.encoder.image, device="meta")
-    with FlopCounterMode(display=False) as operations, torch.no_grad():
-        encoder.eval()(image)
     numbers = sum(parameter.numel() for parameter in encoder.parameters())
-    flop = float(operations.get_total_flops())
-    return {"cost": cost, "jpeg": size, "flop": flop, "parameters": numbers}
+    return {"cost": cost, "jpeg": size, "flop": operations(encoder, image), "parameters": numbers}
 
 
 def searching(sizes: Sizes, dim: int, device: torch.device) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from dynamix import disk
 from dynamix.experiments.report.agreement import agreement, sentence
 from dynamix.experiments.report.cells import MARKS, Absent, Cell, Found, Measured, cells
 from dynamix.experiments.report.text import basis, notes, ours_head, runs
@@ -130,10 +130,8 @@ def page(
         body = _write(sections, title, intro, narrow=True)
     if len(body) > BUDGET:
         raise ValueError(f"{out} would have {len(body):,} bytes, more than {BUDGET:,}: leave figures out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f"{out.name}.tmp")
-    temporary.write_bytes(body)
-    os.replace(temporary, out)
+    with disk.replacing(out) as temporary:
+        temporary.write_bytes(body)
     return out
 
 
