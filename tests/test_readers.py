@@ -79,7 +79,7 @@ class TestMarket:
 
     @pytest.mark.parametrize(
         "name", ["cat.jpg", "0002_c1_000451_03.jpg", "0002_c0s1_000451_03.jpg", "x0002_c1s1_000451_03.jpg",
-                 "-2_c1s1_000451_03.jpg", "0002_c1s1_000451_03.jpg.jpg"],
+                 "-2_c1s1_000451_03.jpg", "0002_c7s1_000451_03.jpg"],
     )  # fmt: skip
     def test_a_name_that_does_not_parse(self, tmp_path, name):
         write_market(tmp_path, train=[*TRAIN, name])
@@ -92,12 +92,12 @@ class TestMarket:
         (tmp_path / "photos").mkdir()
         with pytest.raises(FileNotFoundError, match="Market-1501-v15.09.15.*found photos"):
             market1501(tmp_path)
-        (tmp_path / "bounding_box_train").mkdir()
+        (tmp_path / "market1501" / "bounding_box_train").mkdir(parents=True)
         with pytest.raises(ValueError, match="no image in .*copy"):
             market1501(tmp_path)
         with pytest.raises(FileNotFoundError, match="no folder .*query"):
             market1501(tmp_path, "query")
-        (tmp_path / "bounding_box_train" / "0000_c1s1_000001_01.jpg").write_bytes(b"")
+        (tmp_path / "market1501" / "bounding_box_train" / "0000_c1s1_000001_01.jpg").write_bytes(b"")
         with pytest.raises(ValueError, match="no usable image"):
             market1501(tmp_path)
         with pytest.raises(ValueError, match="no split 'test'"):

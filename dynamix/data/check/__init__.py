@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from dynamix.data import ALIASES, DATASETS, dataset
 from dynamix.data.check import files, findings
-from dynamix.data.check.copies import DRAWN, FOLDERS, MERGED, Copy, find
+from dynamix.data.check.copies import DRAWN, MERGED, Copy, discover
 from dynamix.data.check.files import Examined
 from dynamix.data.check.report import Found, Problem, Report, Split
 from dynamix.data.published import PUBLISHED
@@ -30,14 +30,14 @@ def check(
     .mat are decoded; with it every image is. `names`: only these datasets, which must then be there. Raises
     FileNotFoundError without the folder, ValueError on an unknown name.
     """
-    root = Path(os.path.abspath(root))  # "." has no name to tell a dataset by
+    root = Path(os.path.abspath(os.path.expanduser(root)))  # "." has no name to tell a dataset by
     wanted = [name for name in DATASETS if names is None or name in {_canonical(each) for each in names}]
-    copies, unrecognized = find(root, wanted, progress)
-    examined = _examine(copies, deep, progress)
-    reports = [_found(copy, each, root, deep) for copy, each in zip(copies, examined, strict=True)]
+    found, unrecognized = discover(root, wanted, progress)
+    examined = _examine(found, deep, progress)
+    reports = [_found(copy, each, root, deep) for copy, each in zip(found, examined, strict=True)]
     if names is not None:
-        reports += [_absent(name) for name in wanted if name not in {copy.name for copy in copies}]
-    usual = tuple(dict.fromkeys(", ".join(FOLDERS[name]) for name in wanted if name not in DRAWN))
+        reports += [_absent(name) for name in wanted if name not in {copy.name for copy in found}]
+    usual = tuple(dict.fromkeys(_usual(name) for name in wanted if name not in DRAWN))
     return Report(str(root), deep, tuple(reports), tuple(unrecognized), usual)
 
 
@@ -68,6 +68,7 @@ def _found(copy: Copy, examined: dict[str, Examined], root: Path, deep: bool) ->
     splits = tuple(_split(copy, split, table) for split, table in copy.tables.items())
     folder = "." if copy.folder == root else os.path.relpath(copy.folder, root)
     problems = [
+        *([Problem("several", copy.several)] if copy.several else []),
         *_errors(copy),
         *(
             Problem("refused", f"{count:,} files of {split} cannot be placed", which)
@@ -118,7 +119,9 @@ def _sampled(copy: Copy, examined: dict[str, Examined], deep: bool) -> str:
 
 
 def _absent(name: str) -> Found:
-    usual = ", ".join(FOLDERS[name])
-    return Found(
-        name, "-", name in DRAWN, (), (Problem("absent", f"not found; its folder is called {usual}"),)
-    )
+    problem = Problem("absent", f"not found; its folder is called {_usual(name)}")
+    return Found(name, "-", name in DRAWN, (), (problem,))
+
+
+def _usual(name: str) -> str:
+    return ", ".join(dataset(name).home.names)
