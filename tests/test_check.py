@@ -167,8 +167,12 @@ DAMAGE = {
     "jpeg half zeros": encoded(JPEG)[:400] + b"\0" * 3000,
     "png cut": encoded(PNG)[:-40],
     "bmp cut": encoded(BMP)[:-1],
+    "webp cut": encoded("webp")[:-40],
+    "tiff cut": encoded("tiff")[:-400],
 }
-EXPECTED = {"empty": "empty", "alien": "alien", "zeros": "alien", "bmp cut": "undecodable"}
+EXPECTED = {"empty": "empty", "alien": "alien", "zeros": "alien"} | dict.fromkeys(
+    ("bmp cut", "webp cut", "tiff cut"), "undecodable"
+)
 
 
 class TestFiles:
@@ -187,7 +191,10 @@ class TestFiles:
 
     @pytest.mark.parametrize(
         "content",
-        [encoded(JPEG), encoded(PNG), encoded(BMP), encoded("webp"), encoded(JPEG) + b"\0" * 300 + b"\n"],
+        [
+            encoded(JPEG) + b"\0" * 300 + b"\n",
+            *map(encoded, (JPEG, PNG, BMP, "webp", "tiff", "gif", "ppm", "jpeg2000", "tga", "pcx", "ico")),
+        ],
     )
     @pytest.mark.parametrize("deep", [False, True])
     def test_sound_files_are_judged_by_their_own_magic(self, market, content, deep):

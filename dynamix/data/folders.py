@@ -47,23 +47,24 @@ def suffixes() -> frozenset[str]:
 
 def is_image(name: str) -> bool:
     """Whether a file of this base name is an image: judged by its ending, and no clutter."""
-    return os.path.splitext(name)[1].lower() in suffixes() and not CLUTTER.fullmatch(name)
+    return _ending(name) in suffixes() and not name.startswith(".")  # no other clutter ends so
 
 
 def is_foreign(name: str) -> bool:
     """Whether a file of this base name is an image that Pillow does not read, as a phone's .heic."""
-    suffix = os.path.splitext(name)[1].lower()
-    return suffix in FOREIGN and suffix not in suffixes() and not CLUTTER.fullmatch(name)
+    return _ending(name) in FOREIGN - suffixes() and not name.startswith(".")
+
+
+def _ending(name: str) -> str:
+    return name[name.rfind(".") :].lower()
 
 
 def stem(name: str) -> str:
     """The base name without its ending, also where a release has it twice (Market-1501's .jpg.jpg)."""
-    known = suffixes()
-    while True:
-        base, suffix = os.path.splitext(name)
-        if suffix.lower() not in known:
-            return name
-        name = base
+    base, dot, ending = name.rpartition(".")
+    if not base or dot + ending.lower() not in suffixes():
+        return name
+    return stem(base) if "." in base else base
 
 
 class Names(NamedTuple):
@@ -104,11 +105,10 @@ class Reading:
 
     def add(self, name: str, pid: int, camid: int) -> None:
         """A row: path relative to home, the dataset's own pid, camid from 0 (-1: not known)."""
-        for what, number, most in (("pid", pid, MOST), ("camera", camid, CAMERAS)):
-            if number > most:
-                path = self.home / name
-                self.refuse(f"{path} has {what} {number}, which is too large: rename it or move it away")
-                return
+        if pid > MOST or camid > CAMERAS:
+            number = f"pid {pid}" if pid > MOST else f"camera {camid}"
+            self.refuse(f"{self.home / name} has {number}, which is too large: rename it or move it away")
+            return
         self.names.append(name)
         self.pids.append(pid)
         self.camids.append(camid)
@@ -122,15 +122,14 @@ class Reading:
 
     def named(self, folder: str, names: Names) -> Iterator[tuple[str, re.Match[str]]]:
         """The images of a folder, sorted, with the match of their names; one named otherwise is refused."""
+        below = f"{folder}/" if folder else ""
         for name in self.images(folder):
-            path = f"{folder}/{name}" if folder else name
             match = names.match(name)
             if match is None:
-                self.refuse(
-                    f"{self.home / path} is not named like {names.example}: rename it or move it away"
-                )
+                path = self.home / folder / name
+                self.refuse(f"{path} is not named like {names.example}: rename it or move it away")
             else:
-                yield path, match
+                yield below + name, match
 
     def images(self, folder: str = "") -> list[str]:
         """Sorted base names of the images in a folder of home; what is clutter, or no image, is passed over.
@@ -141,19 +140,22 @@ class Reading:
         place = self.home / folder
         if not place.is_dir():
             raise FileNotFoundError(f"{self.source}: no folder {place}; {found(place.parent)}")
-        names = []
+        names, others = [], []
         with os.scandir(place) as entries:
-            for entry in sorted(entries, key=attrgetter("name")):
+            for entry in entries:
                 if is_image(entry.name) and is_file(entry):
                     names.append(entry.name)
-                elif is_foreign(entry.name):
-                    self.refuse(f"{entry.path} is in a format that is not read: convert it to .png or .jpg")
-                elif folder and entry.is_dir() and not CLUTTER.fullmatch(entry.name):
-                    for path in images_below(entry.path):
-                        self.refuse(f"{path} lies in a sub-folder: move the images up into {place}")
+                elif not CLUTTER.fullmatch(entry.name):
+                    others.append(entry)
+        for entry in sorted(others, key=attrgetter("name")):
+            if is_foreign(entry.name):
+                self.refuse(f"{entry.path} is in a format that is not read: convert it to .png or .jpg")
+            elif folder and entry.is_dir():
+                for path in images_below(entry.path):
+                    self.refuse(f"{path} lies in a sub-folder: move the images up into {place}")
         if not names and not self.problems:
             raise ValueError(f"{self.source}: no image in {place}; copy the dataset's images there")
-        return names
+        return sorted(names)
 
     def refuse(self, problem: str) -> None:
         """An image that cannot be used: `problem` is one line that names it and the remedy."""

@@ -151,7 +151,7 @@ def _header(file: Path) -> tuple[str, list[str]]:
     with open(file, "rb") as opened:
         first = next(iter(folders.decoded(opened.read(HEAD), errors="replace").splitlines()), "")
     separator = max(SEPARATORS, key=first.count)
-    return separator, [cell.strip().strip('"').lower() for cell in first.split(separator)]
+    return separator, [cell.strip(' "').lower() for cell in first.split(separator)]
 
 
 def _lines(file: Path) -> tuple[list[_Line], list[str]]:
@@ -159,7 +159,7 @@ def _lines(file: Path) -> tuple[list[_Line], list[str]]:
     separator, columns = _header(file)
     lacks = [column for column in NEEDED if column not in columns]
     if lacks or len(set(columns)) < len(columns):
-        wrong = f"lacks the column {' and '.join(lacks)}" if lacks else "names a column twice"
+        wrong = f"does not name {', '.join(lacks)}" if lacks else "names a column twice"
         raise ValueError(f"{file}: the first line {wrong}: it must be {COLUMNS}")
     rows = csv.reader(io.StringIO(folders.text(file), newline=""), delimiter=separator)
     lines: dict[str, _Line] = {}

@@ -18,6 +18,7 @@ from dynamix.data.table import Table, statistics
 __all__ = ["Found", "Problem", "Report", "Split", "check"]
 
 NOBODY = ("market1501", "grid")  # pid 0 is a distractor there, elsewhere it is a person
+OWN = ("own", "own_videos")  # these have the splits that somebody gave them
 THREADS = 8
 
 
@@ -102,7 +103,11 @@ def _split(copy: Copy, split: str, table: Table) -> Split:
 
 def _errors(copy: Copy) -> list[Problem]:
     """What the reader said: once where nothing can be read, else of every split."""
-    lines = {split: " ".join(str(error).split()) for split, error in copy.errors.items()}
+    lines = {
+        split: " ".join(str(error).split())
+        for split, error in copy.errors.items()
+        if not (copy.name in OWN and copy.tables and isinstance(error, FileNotFoundError))
+    }
     for split in set(lines) & set(copy.refused):  # nothing could be used of it
         lines[split] += f"; first: {copy.refused[split][1][0]}"
     if copy.tables:

@@ -19,7 +19,6 @@ from dynamix.data.table import Table
 DRAWN = (*WORLDS, "videos")  # the Mannequins worlds
 MERGED = {"msmt17_merged": "msmt17"}  # the same files under a second name
 FAMILIES = {**MERGED, "cuhk03_labeled": "cuhk03_detected"}  # in one folder
-OWN = ("own", "own_videos")  # in any splits
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,7 @@ def _read(name: str, place: Path) -> Copy:
             try:
                 copy.tables[split] = DATASETS[name].read(place, split, on_bad_image="skip")
             except Exception as error:  # whatever a broken copy raises is one row of the report
-                if name not in OWN or not isinstance(error, FileNotFoundError):
-                    copy.errors[split] = error
+                copy.errors[split] = error
         for warning in caught:
             if counted := re.search(r"skipped (\d+) ", str(warning.message)):
                 first = str(warning.message).partition("first: ")[2]
@@ -148,10 +146,9 @@ def _twins(one: Copy, other: Copy) -> bool:
 
 def _fit(copy: Copy, root: Path) -> tuple[bool, float, float]:
     """How well a folder fits a dataset: by its name, the share of images placed, the share of splits read."""
-    rows = sum(map(len, copy.tables.values()))
+    rows, splits = sum(map(len, copy.tables.values())), len(copy.tables)
     refused = sum(count for count, _ in copy.refused.values())
-    named = any(DATASETS[copy.name].home.called(folder) for folder in _between(copy.folder, root))
-    return named, rows / (rows + refused), len(copy.tables) / (len(copy.tables) + len(copy.errors))
+    return _called(copy, root), rows / (rows + refused), splits / (splits + len(copy.errors))
 
 
 def _broken(failed: Sequence[Copy], copies: Sequence[Copy], root: Path) -> list[Copy]:
@@ -163,13 +160,18 @@ def _broken(failed: Sequence[Copy], copies: Sequence[Copy], root: Path) -> list[
         # Such a folder that cannot be read may be anything.
         common = find.plain(copy.folder.name) in DRAWN and not (copy.folder / TRUTH).is_file()
         family = any(_family(other) == _family(copy) for other in (*copies, *found))
-        if not common and (copy.damaged or not family):
+        if _called(copy, root) and not common and (copy.damaged or not family):
             found.append(copy)
     return found
 
 
 def _family(copy: Copy) -> str:
     return FAMILIES.get(copy.name, copy.name)
+
+
+def _called(copy: Copy, root: Path) -> bool:
+    """Whether the copy lies in a folder that is called like the dataset."""
+    return any(DATASETS[copy.name].home.called(folder) for folder in _between(copy.folder, root))
 
 
 def _between(folder: Path, root: Path) -> list[Path]:
