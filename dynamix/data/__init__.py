@@ -46,7 +46,7 @@ DATASETS: dict[str, Dataset] = {
         for variant in cuhk03.VARIANTS
     },
     "msmt17": Dataset(msmt17.msmt17, msmt17.HOME, msmt17.SPLITS),
-    "msmt17_merged": Dataset(msmt17.msmt17_merged, msmt17.HOME, TRAIN_ONLY),
+    "msmt17_merged": Dataset(msmt17.msmt17_merged, msmt17.HOME_MERGED, TRAIN_ONLY),
     "randperson": Dataset(randperson.randperson, randperson.HOME, TRAIN_ONLY),
     "cuhk02": Dataset(cuhk02.cuhk02, cuhk02.HOME),
     "cuhk_sysu": Dataset(cuhk_sysu.cuhk_sysu, cuhk_sysu.HOME, TRAIN_ONLY),

@@ -78,6 +78,11 @@ class Names(NamedTuple):
         return self.pattern.fullmatch(stem(name))
 
 
+def unplaced(note: str) -> str:
+    """A table's note without the folder in which the dataset was found: what it says of the data alone."""
+    return re.sub(r", in [^,]*", "", note)
+
+
 class Skipped(UserWarning):
     """Images left out; `problems` says of each why."""
 

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +39,7 @@ SPLITS = tuple(LISTS)
 MARKET = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 ORIGINALS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
 HOME = find.Home(
-    ("MSMT17_V1", "MSMT17_V2", "MSMT17", "msmt", "msmt17_merged"),
+    ("MSMT17_V1", "MSMT17_V2", "MSMT17", "msmt"),
     (
         *(
             find.layout(*parts, names=PERSON, files=[f"{name}.txt" for name in LISTS["all"]], called=version)
@@ -48,6 +49,8 @@ HOME = find.Home(
     ),
     find.none_of([*ORIGINALS["V1"], *ORIGINALS["V2"], *MARKET.values()], PERSON, MARKET_NAMES),
 )
+MERGED = replace(HOME, names=("msmt17_merged",))  # a folder of its own, where somebody keeps one
+HOME_MERGED = replace(HOME, names=(*MERGED.names, *HOME.names))
 
 
 def msmt17(
@@ -61,7 +64,7 @@ def msmt17(
     `root`, an image whose name does not parse, or images and lists that do not agree.
     """
     folders.check_split(source, split, SPLITS)
-    reading, lists = _read(source, root, split, on_bad_image)
+    reading, lists = _read(source, HOME, root, split, on_bad_image)
     return reading.table(f"{split}: {lists}")
 
 
@@ -70,13 +73,17 @@ def msmt17_merged(
 ) -> Table:
     """Read all images of MSMT17 for training, as its split "all"; see `msmt17`."""
     folders.check_split(source, split, ("train", "all"))
-    reading, lists = _read(source, root, "all", on_bad_image)
+    places = find.places(MERGED, Path(os.path.expanduser(root)))
+    home = MERGED if any(place.named and place.fit > find.TRACE for place in places) else HOME
+    reading, lists = _read(source, home, root, "all", on_bad_image)
     return reading.table(f"merged: {lists}")
 
 
-def _read(source: str, root: str | Path, split: str, on_bad_image: str) -> tuple[Reading, str]:
+def _read(
+    source: str, home: find.Home, root: str | Path, split: str, on_bad_image: str
+) -> tuple[Reading, str]:
     """All rows of the split, and in words which version and lists they come from."""
-    reading, (_, version, _) = find.opened(source, HOME, root, on_bad_image)
+    reading, (_, version, _) = find.opened(source, home, root, on_bad_image)
     if version in ORIGINALS:
         used, shift = _read_lists(reading, ORIGINALS[version], split)
     else:
