@@ -81,9 +81,10 @@ class TestParts:
             datasets.training_table(parts(["plaza"]), parts(["plaza"]), world_roots)
 
     def test_where_datasets_lie(self, tmp_path, small_config):
-        (tmp_path / "market1501").mkdir()
-        found = datasets.roots_of(["market1501", "msmt17", "market1501"], tmp_path, small_config)
-        assert found == {"market1501": tmp_path / "market1501", "msmt17": tmp_path}
+        (tmp_path / "market1501").mkdir()  # perhaps empty: readers look into it
+        (tmp_path / "plaza").mkdir()
+        found = datasets.roots_of(["market1501", "plaza", "market1501"], tmp_path, small_config)
+        assert found == {"market1501": tmp_path, "plaza": tmp_path / "plaza"}
         with pytest.raises(FileNotFoundError, match="gone"):
             datasets.roots_of(["market1501"], tmp_path / "gone", small_config)
 

@@ -138,7 +138,7 @@ class TestCUHK03Folders:
     @pytest.mark.parametrize(
         "name",
         ["cat.png", "0001_c3_1.png", "0001_c0_1.png", "0001_c12_1.png", "0001_c1s1_000451_03.jpg",
-         "-1_c1_1.png", "0001_c1_1.png.png", "x0001_c1_1.png", "0001_c1_1.bmp"],
+         "-1_c1_1.png", "x0001_c1_1.png"],
     )  # fmt: skip
     def test_a_name_that_does_not_parse(self, tmp_path, name):
         cuhk.write_cuhk03(tmp_path)
@@ -496,7 +496,9 @@ class TestCUHK02:
     def test_a_name_that_does_not_parse(self, tmp_path, name):
         cuhk.write_cuhk02(tmp_path)
         draw(tmp_path / "Dataset" / "P2" / "cam1" / name, 1, 1)
-        with pytest.raises(ValueError, match=f"P2/cam1/{name} does not start with a person's number"):
+        with pytest.raises(
+            ValueError, match=f"P2/cam1/{name} is not named like 0012_01.png .a person's number"
+        ):
             cuhk02(tmp_path)
         with pytest.warns(UserWarning, match="cuhk02: skipped 1 images"):
             table = cuhk02(tmp_path, on_bad_image="skip")
@@ -569,14 +571,14 @@ class TestSYSU:
 
     def test_two_layouts_side_by_side(self, tmp_path):
         cuhk.write_cuhk_sysu(tmp_path, "a"), cuhk.write_cuhk_sysu(tmp_path, "b")
-        with pytest.raises(ValueError, match="holds cropped_images and cropped_image, .*move one away"):
+        with pytest.raises(ValueError, match=r"several .*\(cropped_images\), .*\(cropped_image\).*move"):
             cuhk_sysu(tmp_path)
 
     def test_structural_problems(self, tmp_path):
         (tmp_path / "annotation").mkdir()
         with pytest.raises(FileNotFoundError, match="cropped_images, cropped_image, .*found annotation"):
             cuhk_sysu(tmp_path)
-        (tmp_path / "cropped_images").mkdir()
+        (tmp_path / "cuhksysu" / "cropped_images").mkdir(parents=True)
         with pytest.raises(ValueError, match="no image in .*cropped_images"):
             cuhk_sysu(tmp_path)
         with pytest.raises(ValueError, match="no split 'query'"):

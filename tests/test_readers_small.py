@@ -275,10 +275,10 @@ class TestShippedFiles:
 
 BAD_NAMES = {
     "prid": ["single_shot/cam_a/person_12.png", "single_shot/cam_b/cat.png",
-             "single_shot/cam_a/xperson_0001.png", "single_shot/cam_a/person_0001.png.png"],
+             "single_shot/cam_a/xperson_0001.png"],
     "grid": ["probe/1_1_a.jpeg", "probe/0001_9_25004_1_2_3_4.jpeg", "gallery/0001_0_25004_1_2_3_4.jpeg",
              "gallery/0001_12_25004_1_2_3_4.jpeg"],
-    "viper": ["cam_a/0001_45.bmp", "cam_b/cat.bmp", "cam_a/000.bmp", "cam_a/000_45.bmp.bmp"],
+    "viper": ["cam_a/0001_45.bmp", "cam_b/cat.bmp", "cam_a/000.bmp"],
     "ilids": ["Persons/0001000.jpg", "Persons/00010001.jpg", "Persons/0001_001.jpg"],
 }  # fmt: skip
 BAD_PEOPLE = {

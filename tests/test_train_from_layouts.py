@@ -14,6 +14,7 @@ from dynamix.data.table import Table
 from tests.layouts.cuhk import write_cuhk02, write_cuhk03, write_cuhk_sysu
 from tests.layouts.large import write_dukemtmc, write_market1501, write_msmt17, write_randperson
 from tests.layouts.luperson import write_luperson, write_luperson_nl
+from tests.layouts.own import write_own, write_own_videos
 from tests.layouts.small import write_grid, write_ilids, write_prid, write_viper
 
 Writer = Callable[[Path], object]
@@ -38,15 +39,19 @@ MULTI: dict[str, tuple[str, Writer]] = {
     "grid": ("grid", write_grid),
     "viper": ("viper", write_viper),
     "ilids": ("ilids", write_ilids),
+    "own": ("own", write_own),
+    "own market": ("own", partial(write_own, form="market")),
+    "own csv": ("own", partial(write_own, form="csv")),
 }
 SINGLE: dict[str, tuple[str, Writer]] = {
     "luperson_nl lmdb": ("luperson_nl", partial(write_luperson_nl, form="lmdb")),
     "luperson_nl tree": ("luperson_nl", partial(write_luperson_nl, form="tree")),
     "luperson_nl flat": ("luperson_nl", partial(write_luperson_nl, form="flat")),
     "luperson": ("luperson", write_luperson),
+    "own_videos": ("own_videos", write_own_videos),
 }
 PAIRS = [(multi, single) for multi in MULTI for single in ("luperson_nl lmdb", "luperson_nl tree")]
-PAIRS += [("market1501", "luperson_nl flat"), ("market1501", "luperson")]
+PAIRS += [("market1501", "luperson_nl flat"), ("market1501", "luperson"), ("own", "own_videos")]
 
 
 @pytest.fixture(scope="module")

@@ -3,20 +3,27 @@
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from dynamix.data import folders
-from dynamix.data.folders import CLUTTER, Reading
+from dynamix.data import find, folders
+from dynamix.data.folders import CLUTTER, Names, Reading
 from dynamix.data.table import Table
 
 # A listed path is `pid folder/base name`; the camera is the third number of the base name.
 LISTED = re.compile(
-    r"(?P<pid>\d+)/\d+_\d+_(?P<cam>\d+)_\d+(?:morning|noon|afternoon)_\d+_\d+(?:_ex)?\.jpe?g",
+    r"(?P<pid>\d+)/\d+_\d+_(?P<cam>\d+)_\d+(?:morning|noon|afternoon)_\d+_\d+(?:_ex)?",
     re.IGNORECASE | re.ASCII,
 )
+PERSON = Names(
+    re.compile(r"\d+", re.ASCII), "0000/0000_045_12_0303morning_0006_2.jpg"
+)  # folders of the images that lists name
 # Cameras have up to two digits: reading one only would fold 10 to 15 into camera 1.
-MARKET_NAME = re.compile(r"(?P<pid>\d+)_c(?P<cam>\d+)_\d+\.jpe?g", re.IGNORECASE | re.ASCII)
+MARKET_NAMES = Names(
+    re.compile(r"(?P<pid>\d+)_c(?P<cam>0*(?:[1-9]|1[0-5]))_\d+", re.IGNORECASE | re.ASCII),
+    "0000_c12_0033.jpg (pid, camera 1 to 15, frame)",
+)
 CAMERAS = 15
 
 SIDES = (("list_train", "list_val"), ("list_query", "list_gallery"))  # of either image folder
@@ -30,15 +37,20 @@ LISTS: dict[str, tuple[str, ...]] = {
 }
 SPLITS = tuple(LISTS)
 MARKET = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
-LAYOUTS: dict[str, tuple[str, ...]] = {
-    "V1": ("train", "test"),
-    "V2": ("mask_train_v2", "mask_test_v2"),
-    "Market-style copy": tuple(MARKET.values()),
-}
-PARENTS = (
-    "MSMT17_V1", "MSMT17_V2", "MSMT17", "MSMT17/MSMT17_V1", "MSMT17/MSMT17_V2", "msmt17", "msmt17/MSMT17_V1",
-    "msmt17/MSMT17_V2", "msmt",
-)  # fmt: skip
+ORIGINALS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
+HOME = find.Home(
+    ("MSMT17_V1", "MSMT17_V2", "MSMT17", "msmt"),
+    (
+        *(
+            find.layout(*parts, names=PERSON, files=[f"{name}.txt" for name in LISTS["all"]], called=version)
+            for version, parts in ORIGINALS.items()
+        ),
+        find.layout(*MARKET.values(), names=MARKET_NAMES, called="Market-style copy"),
+    ),
+    find.none_of([*ORIGINALS["V1"], *ORIGINALS["V2"], *MARKET.values()], PERSON, MARKET_NAMES),
+)
+MERGED = replace(HOME, names=("msmt17_merged",))  # a folder of its own, where somebody keeps one
+HOME_MERGED = replace(HOME, names=(*MERGED.names, *HOME.names))
 
 
 def msmt17(
@@ -47,12 +59,12 @@ def msmt17(
     """Read one split, sorted by path within each image folder; "train" = list_train + list_val.
 
     Pids of train and test both start at 0 (a person like any other); in "all" those of test are shifted
-    past train's, while camids mean the same cameras. `root` is the dataset's folder or its usual parent.
+    past train's, while camids mean the same cameras. `root` is the dataset's folder or one above it (`find`).
     Raises FileNotFoundError on a missing folder or list, ValueError on a malformed list, two versions under
     `root`, an image whose name does not parse, or images and lists that do not agree.
     """
     folders.check_split(source, split, SPLITS)
-    reading, lists = _read(source, root, split, on_bad_image)
+    reading, lists = _read(source, HOME, root, split, on_bad_image)
     return reading.table(f"{split}: {lists}")
 
 
@@ -61,55 +73,22 @@ def msmt17_merged(
 ) -> Table:
     """Read all images of MSMT17 for training, as its split "all"; see `msmt17`."""
     folders.check_split(source, split, ("train", "all"))
-    reading, lists = _read(source, root, "all", on_bad_image)
+    places = find.places(MERGED, Path(os.path.expanduser(root)))
+    home = MERGED if any(place.named and place.fit > find.TRACE for place in places) else HOME
+    reading, lists = _read(source, home, root, "all", on_bad_image)
     return reading.table(f"merged: {lists}")
 
 
-def _read(source: str, root: str | Path, split: str, on_bad_image: str) -> tuple[Reading, str]:
+def _read(
+    source: str, home: find.Home, root: str | Path, split: str, on_bad_image: str
+) -> tuple[Reading, str]:
     """All rows of the split, and in words which version and lists they come from."""
-    home, layout = _version(source, Path(root))
-    reading = Reading(source, home, on_bad_image)
-    if layout == "Market-style copy":
-        used, shift = _read_market(reading, split)
+    reading, (_, version, _) = find.opened(source, home, root, on_bad_image)
+    if version in ORIGINALS:
+        used, shift = _read_lists(reading, ORIGINALS[version], split)
     else:
-        used, shift = _read_lists(reading, LAYOUTS[layout], split)
-    return reading, f"{used}, {layout}" + (f", test pids + {shift}" if shift else "")
-
-
-def _version(source: str, root: Path) -> tuple[Path, str]:
-    """The dataset's own folder and its layout. Raises ValueError where there are several.
-
-    A folder with a usual name is the dataset if it holds any folder of a layout; `root` itself, which may
-    hold many datasets and a "train" besides, is only if it holds a whole layout or nothing else fits.
-    """
-    named = _versions([root / parent for parent in PARENTS])
-    at_root = _versions([root])
-    whole = [(home, layout) for home, layout in at_root if _is_whole(home, layout)]
-    versions = whole + named or at_root
-    if not versions:
-        wanted = [name for names in LAYOUTS.values() for name in names]
-        folders.home(source, root, PARENTS, wanted)  # raises: says what was looked for, and what is there
-    if len(versions) > 1:
-        there = ", ".join(f"{home} ({layout})" for home, layout in versions)
-        raise ValueError(
-            f"{source}: several versions: {there}; their images differ, so give the folder of the one to use"
-        )
-    return versions[0]
-
-
-def _versions(places: list[Path]) -> list[tuple[Path, str]]:
-    found: dict[tuple[int, int, str], tuple[Path, str]] = {}
-    for home in places:
-        for layout, names in LAYOUTS.items():
-            if any((home / name).exists() for name in names):
-                stat = home.stat()  # one folder may have two names: a link, or no case in file names
-                found.setdefault((stat.st_dev, stat.st_ino, layout), (home, layout))
-    return list(found.values())
-
-
-def _is_whole(home: Path, layout: str) -> bool:
-    listed = layout != "V1" or any((home / f"{name}.txt").is_file() for name in LISTS["all"])
-    return listed and all((home / name).is_dir() for name in LAYOUTS[layout])
+        used, shift = _read_market(reading, split)
+    return reading, f"{used}, {version}" + (f", test pids + {shift}" if shift else "")
 
 
 def _read_market(reading: Reading, split: str) -> tuple[str, int]:
@@ -120,15 +99,8 @@ def _read_market(reading: Reading, split: str) -> tuple[str, int]:
         )
     parts, shift = list(MARKET.values()) if split == "all" else [MARKET[split]], 0
     for folder in parts:
-        for name in folders.images(reading.home / folder, reading.source):
-            match = MARKET_NAME.fullmatch(name)
-            if match is None or not 1 <= int(match["cam"]) <= CAMERAS:
-                reading.refuse(
-                    f"{reading.home / folder / name} is not named like 0000_c12_0033.jpg (pid, camera 1 to "
-                    f"{CAMERAS}, frame): rename it or move it away"
-                )
-            else:
-                reading.add(f"{folder}/{name}", int(match["pid"]) + shift, int(match["cam"]) - 1)
+        for path, match in reading.named(folder, MARKET_NAMES):
+            reading.add(path, int(match["pid"]) + shift, int(match["cam"]) - 1)
         if split == "all" and folder == MARKET["train"]:
             shift = max(reading.pids, default=-1) + 1
     return " + ".join(parts), shift
@@ -166,8 +138,11 @@ def _lines(reading: Reading, name: str, wanted: bool) -> Iterator[_Line]:
             f"{reading.source}: no {file.name} in {reading.home}; {folders.found(reading.home)}; the lists "
             "come with the images from the dataset's authors: copy all four list_*.txt there"
         )
-    for number, line in enumerate(file.read_text("utf-8-sig", errors="replace").splitlines(), 1):
-        fields = line.split()
+    text = folders.text(file)
+    if not text.strip():
+        raise ValueError(f"{file} is empty: get the list anew from the dataset's authors")
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = line.replace("\\", "/").split()
         if not fields:
             continue
         if len(fields) != 2 or not fields[1].isdecimal():
@@ -182,8 +157,10 @@ def _add_listed(reading: Reading, folder: str, lines: list[_Line], shift: int) -
     """Add the wanted lines' images, sorted by path; returns the images on disk that no line names."""
     on_disk = _images_below(reading, folder)
     unnamed, rows = set(on_disk), []
+    # Copies differ in the endings of names (.jpeg, a Windows machine's .JPG), or in the case of all of them.
+    others = {} if all(line.path in on_disk for line in lines) else {_alike(path): path for path in on_disk}
     for line in lines:
-        path = line.path if line.path in on_disk else _other_extension(line.path)
+        path = line.path if line.path in on_disk else others.get(_alike(line.path), "")
         problem = _problem(line, path in on_disk, path in unnamed)
         unnamed.discard(path)
         if line.wanted and problem:
@@ -197,7 +174,7 @@ def _add_listed(reading: Reading, folder: str, lines: list[_Line], shift: int) -
 
 def _problem(line: _Line, present: bool, unnamed: bool) -> str:
     """What is wrong with the line, or nothing."""
-    match = LISTED.fullmatch(line.path)
+    match = LISTED.fullmatch(folders.stem(line.path))
     if match is None:
         return "is not named like 0000/0000_045_12_0303morning_0006_2.jpg: correct the list"
     if not 1 <= int(match["cam"]) <= CAMERAS:
@@ -213,9 +190,8 @@ def _camera(path: str) -> int:
     return int(path.rpartition("/")[2].split("_")[2])
 
 
-def _other_extension(path: str) -> str:
-    """One copy in circulation is .jpeg while its lists say .jpg."""
-    return path[:-4] + ".jpeg" if path.endswith(".jpg") else path.removesuffix(".jpeg") + ".jpg"
+def _alike(path: str) -> str:
+    return folders.stem(path).lower()
 
 
 def _images_below(reading: Reading, folder: str) -> set[str]:

@@ -4,6 +4,7 @@ A dataset is written NAME or NAME:SPLIT (`msmt17`, `market1501:all`); names and 
 """
 
 import itertools
+import os
 import re
 import statistics
 from collections.abc import Iterable, Sequence
@@ -73,13 +74,15 @@ def roots_of(
                 "say where the dataset lies with --data FOLDER"
             )
         return worlds.build(config.mannequins, worlds=names)
+    folder = Path(os.path.expanduser(folder))
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}: give the one that holds the datasets with --data")
     return {name: _root(name, folder, named_by) for name in names}
 
 
 def _root(name: str, folder: Path, named_by: str) -> Path:
-    if (folder / name).is_dir():
+    """The folder to give a reader: its own of a world; a reader finds a real dataset in or below `folder`."""
+    if name in worlds.NAMES and (folder / name).is_dir():
         return folder / name
     # A world is never looked for under a real dataset's folder name: its numbers would carry the wrong name.
     if name in worlds.NAMES and not (folder / worlds.TRUTH).is_file():
@@ -94,15 +97,16 @@ def training_table(
     sources: Sequence[Part], single: Sequence[Part], roots: dict[str, Path], *, on_bad_image: str = "error"
 ) -> Table:
     """Multi-camera `sources` and `single`-camera ones, one table. Raises ValueError on mixed-up kinds."""
-    for group, wanted in ((sources, False), (single, True)):
-        for part in group:
-            if data.dataset(part.name).single_camera != wanted:
-                kind, option = ("multi", "--sources") if wanted else ("single", "--single")
-                raise ValueError(f"{part.name} is {kind}-camera data: give it with {option}")
-    tables = [
-        data.load(part.name, roots[part.name], part.split, on_bad_image=on_bad_image)
-        for part in (*sources, *single)
-    ]
+    groups = [(part, False) for part in sources] + [(part, True) for part in single]
+    for part, wanted in groups:
+        if data.dataset(part.name).single_camera not in (wanted, None):
+            raise _mixed_up(part, wanted)
+    tables = []
+    for part, wanted in groups:
+        table = data.load(part.name, roots[part.name], part.split, on_bad_image=on_bad_image)
+        if bool((table.videos >= 0).any()) != wanted:
+            raise _mixed_up(part, wanted)
+        tables.append(table)
     for number, table in enumerate(tables[: len(sources)]):
         for other in tables[:number]:
             if (shared := _shared(table, other)) is not None:
@@ -111,6 +115,11 @@ def training_table(
                     "its person would be two identities; train on one of them"
                 )
     return data.concat(tables)
+
+
+def _mixed_up(part: Part, wanted: bool) -> ValueError:
+    kind, option = ("multi", "--sources") if wanted else ("single", "--single")
+    return ValueError(f"{part.name} is {kind}-camera data: give it with {option}")
 
 
 def refuse_leaks(

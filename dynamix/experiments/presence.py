@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamix import data
+from dynamix.data.folders import unplaced
 from dynamix.experiments import datasets
 from dynamix.experiments.datasets import Part
 from dynamix.experiments.spec import Spec
@@ -35,10 +36,7 @@ class Present:
         sources, single = spec.trained_on
         here = [self._look(part, spec) for part in (*sources, *single)]
         for then, now in zip(result.get("trained_on", []), here, strict=False):
-            if isinstance(now, dict) and then != now:
-                differs = [
-                    f"{name} {then.get(name)}, {now[name]}" for name in now if then.get(name) != now[name]
-                ]
+            if isinstance(now, dict) and (differs := _differs(then, now)):
                 raise ValueError(
                     f"{path} was trained on another {now['source']} than lies in {self.folder} (then and "
                     f"now: {'; '.join(differs)}): give the folder of its own, or delete the result"
@@ -54,3 +52,9 @@ class Present:
             except FileNotFoundError as error:
                 self.known[at] = f"{part.name} is not there ({error})"
         return self.known[at]
+
+
+def _differs(then: Counts, now: Counts) -> list[str]:
+    """What was other then, with both values; where the folder lies is no matter."""
+    then, now = ({**counts, "note": unplaced(counts.get("note", ""))} for counts in (then, now))
+    return [f"{name} {then.get(name)}, {now[name]}" for name in now if then.get(name) != now[name]]

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from dynamix.data import ALIASES, DATASETS, dataset
 from dynamix.data.check import files, findings
-from dynamix.data.check.copies import DRAWN, FOLDERS, MERGED, Copy, find
+from dynamix.data.check.copies import DRAWN, MERGED, Copy, discover
 from dynamix.data.check.files import Examined
 from dynamix.data.check.report import Found, Problem, Report, Split
 from dynamix.data.published import PUBLISHED
@@ -18,6 +18,7 @@ from dynamix.data.table import Table, statistics
 __all__ = ["Found", "Problem", "Report", "Split", "check"]
 
 NOBODY = ("market1501", "grid")  # pid 0 is a distractor there, elsewhere it is a person
+OWN = ("own", "own_videos")  # these have the splits that somebody gave them
 THREADS = 8
 
 
@@ -30,14 +31,14 @@ def check(
     .mat are decoded; with it every image is. `names`: only these datasets, which must then be there. Raises
     FileNotFoundError without the folder, ValueError on an unknown name.
     """
-    root = Path(os.path.abspath(root))  # "." has no name to tell a dataset by
+    root = Path(os.path.abspath(os.path.expanduser(root)))  # "." has no name to tell a dataset by
     wanted = [name for name in DATASETS if names is None or name in {_canonical(each) for each in names}]
-    copies, unrecognized = find(root, wanted, progress)
-    examined = _examine(copies, deep, progress)
-    reports = [_found(copy, each, root, deep) for copy, each in zip(copies, examined, strict=True)]
+    found, unrecognized = discover(root, wanted, progress)
+    examined = _examine(found, deep, progress)
+    reports = [_found(copy, each, root, deep) for copy, each in zip(found, examined, strict=True)]
     if names is not None:
-        reports += [_absent(name) for name in wanted if name not in {copy.name for copy in copies}]
-    usual = tuple(dict.fromkeys(", ".join(FOLDERS[name]) for name in wanted if name not in DRAWN))
+        reports += [_absent(name) for name in wanted if name not in {copy.name for copy in found}]
+    usual = tuple(dict.fromkeys(_usual(name) for name in wanted if name not in DRAWN))
     return Report(str(root), deep, tuple(reports), tuple(unrecognized), usual)
 
 
@@ -68,6 +69,7 @@ def _found(copy: Copy, examined: dict[str, Examined], root: Path, deep: bool) ->
     splits = tuple(_split(copy, split, table) for split, table in copy.tables.items())
     folder = "." if copy.folder == root else os.path.relpath(copy.folder, root)
     problems = [
+        *([Problem("several", copy.several)] if copy.several else []),
         *_errors(copy),
         *(
             Problem("refused", f"{count:,} files of {split} cannot be placed", which)
@@ -101,7 +103,11 @@ def _split(copy: Copy, split: str, table: Table) -> Split:
 
 def _errors(copy: Copy) -> list[Problem]:
     """What the reader said: once where nothing can be read, else of every split."""
-    lines = {split: " ".join(str(error).split()) for split, error in copy.errors.items()}
+    lines = {
+        split: " ".join(str(error).split())
+        for split, error in copy.errors.items()
+        if not (copy.name in OWN and copy.tables and isinstance(error, FileNotFoundError))
+    }
     for split in set(lines) & set(copy.refused):  # nothing could be used of it
         lines[split] += f"; first: {copy.refused[split][1][0]}"
     if copy.tables:
@@ -118,7 +124,9 @@ def _sampled(copy: Copy, examined: dict[str, Examined], deep: bool) -> str:
 
 
 def _absent(name: str) -> Found:
-    usual = ", ".join(FOLDERS[name])
-    return Found(
-        name, "-", name in DRAWN, (), (Problem("absent", f"not found; its folder is called {usual}"),)
-    )
+    problem = Problem("absent", f"not found; its folder is called {_usual(name)}")
+    return Found(name, "-", name in DRAWN, (), (problem,))
+
+
+def _usual(name: str) -> str:
+    return ", ".join(dataset(name).home.names)

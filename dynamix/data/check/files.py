@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
+from PIL import UnidentifiedImageError
 
 from dynamix.data import stores
 from dynamix.data.images import decode
@@ -17,15 +18,7 @@ from dynamix.data.table import Table
 SAMPLE = 2_000  # images of an LMDB or a .mat that are decoded without deep
 BLOCK = 64  # images per task
 PIECE, TAIL = 1 << 16, 1024  # bytes read at a time, and of a file's end
-MAGIC = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n\x1a\n": "PNG",
-    b"BM": "BMP",
-    b"GIF8": "GIF",
-    b"RIFF": "WebP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-}
+JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"  # nearly all images; others are decoded
 PADDING = b"\0\r\n\t "
 
 # What can be wrong with one image: kind -> how a report puts it.
@@ -45,6 +38,7 @@ class Look(NamedTuple):
     kind: str = ""
     reason: str = ""
     digest: int = 0
+    other: bool = False  # neither JPEG nor PNG: its ends tell nothing
 
 
 @dataclass
@@ -58,9 +52,14 @@ class Examined:
 
 def rows_of(table: Table, deep: bool) -> Int[np.ndarray, " n"]:
     """The rows to look at: all; without `deep` an evenly spread sample of what lies inside one large file."""
-    if deep or len(table) <= SAMPLE or stores.LOCATOR not in table.paths[0]:
+    if deep or len(table) <= SAMPLE or not stored(table):
         return np.arange(len(table))
     return np.linspace(0, len(table) - 1, SAMPLE).astype(np.int64)
+
+
+def stored(table: Table) -> bool:
+    """Whether its images lie in an LMDB; folders of files may have its mark in their names, too."""
+    return table.paths.folders[0].endswith(stores.LOCATOR)
 
 
 def examine(
@@ -68,10 +67,14 @@ def examine(
 ) -> Examined:
     """Look at the rows of `table`, several at a time; `hashed` reads whole files, to find equal ones."""
     found = Examined()
-    rows = rows_of(table, deep)
+    rows, inside = rows_of(table, deep), stored(table)
 
     def look(start: int) -> list[Look]:
-        return [_look(int(row), table.paths[row], deep, hashed) for row in rows[start : start + BLOCK]]
+        some = ((int(row), table.paths[row]) for row in rows[start : start + BLOCK])
+        return [
+            _decoded(_look_into(*one) if inside else _look_at_file(*one, hashed), one[1], deep or inside)
+            for one in some
+        ]
 
     for block in pool.map(look, range(0, len(rows), BLOCK)):
         for seen in block:
@@ -84,16 +87,17 @@ def examine(
     return found
 
 
-def _look(row: int, path: str, deep: bool, hashed: bool) -> Look:
-    stored = stores.LOCATOR in path
-    seen = _look_into(row, path) if stored else _look_at_file(row, path, hashed)
-    if seen.kind or not (deep or stored):
+def _decoded(seen: Look, path: str, whole: bool) -> Look:
+    """What decoding tells besides: of every image with `whole`, else of those of less common formats."""
+    if seen.kind or not (whole or seen.other):
         return seen
     try:
         decode(path)
     except (ValueError, OSError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        return Look(row, "undecodable", reason)
+        cause = error.__cause__ or error
+        if isinstance(cause, UnidentifiedImageError):
+            return Look(seen.row, "alien")
+        return Look(seen.row, "undecodable", " ".join(str(cause).split()))
     return seen
 
 
@@ -103,7 +107,7 @@ def _look_into(row: int, path: str) -> Look:
         value = stores.value(folder, key)
     except (ValueError, OSError) as error:
         return Look(row, "missing", str(error))
-    return Look(row, damage(value[:PIECE], value[-TAIL:], len(value)))
+    return _judged(row, value[:PIECE], value[-TAIL:], len(value))
 
 
 def _look_at_file(row: int, path: str, hashed: bool) -> Look:
@@ -121,23 +125,18 @@ def _look_at_file(row: int, path: str, hashed: bool) -> Look:
     except OSError as error:
         return Look(row, "missing", error.strerror or str(error))
     digest = int.from_bytes(content.digest(), "little") if hashed else 0
-    return Look(row, damage(head, tail, size), "", digest)
+    return _judged(row, head, tail, size)._replace(digest=digest)
 
 
-def damage(head: bytes, tail: bytes, size: int) -> str:
-    """What is wrong with an image of `size` bytes, by the first and last of them: a kind, "" for nothing.
-
-    Each file is judged by its own first bytes, whatever its name ends in.
-    """
+def _judged(row: int, head: bytes, tail: bytes, size: int) -> Look:
+    """An image of `size` bytes by the first and last of them; whatever its name ends in."""
     if size == 0:
-        return "empty"
-    form = next((form for magic, form in MAGIC.items() if head.startswith(magic)), None)
-    if form is None:
-        return "alien"
-    whole = {
+        return Look(row, "empty")
+    if head.startswith(JPEG):
         # Some tools pad a file after the end marker; entropy-coded data cannot hold the marker itself.
-        "JPEG": b"\xff\xd9" in tail.rstrip(PADDING)[-64:],
-        "PNG": b"IEND" in tail,
-        "BMP": size >= int.from_bytes(head[2:6], "little"),
-    }
-    return "" if whole.get(form, True) else "truncated"
+        whole = b"\xff\xd9" in tail.rstrip(PADDING)[-64:]
+    elif head.startswith(PNG):
+        whole = b"IEND" in tail
+    else:
+        return Look(row, other=True)
+    return Look(row, "" if whole else "truncated")

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 
 from dynamix.data.check.files import KINDS, Examined
 from dynamix.data.check.report import Problem, Split
-from dynamix.data.table import Table
+from dynamix.data.table import Table, ranks
 
 SEPARATE_PIDS = ("msmt17",)  # train and test pids both start at 0 and mean different people
 
@@ -116,11 +116,13 @@ def _unanswerable(query: Table, gallery: Table) -> list[Problem]:
 def _crossing(query: Table, gallery: Table) -> Bool[np.ndarray, " Q"]:
     """Of every query, whether the gallery shows its pid in another camera."""
     base = int(max(query.camids.max(), gallery.camids.max())) + 2  # camids from -1
-    pairs = np.unique(gallery.pids * base + gallery.camids + 1)
+    ranked = ranks(np.concatenate([query.pids, gallery.pids]))  # pids may be too large for the products
+    asked, shown = ranked[: len(query)], ranked[len(query) :]
+    pairs = np.unique(shown * base + gallery.camids + 1)
     pids, cameras = np.unique(pairs // base, return_counts=True)
-    at = np.searchsorted(pids, query.pids).clip(max=len(pids) - 1)
-    seen = np.where(pids[at] == query.pids, cameras[at], 0)
-    return seen > np.isin(query.pids * base + query.camids + 1, pairs)
+    at = np.searchsorted(pids, asked).clip(max=len(pids) - 1)
+    seen = np.where(pids[at] == asked, cameras[at], 0)
+    return seen > np.isin(asked * base + query.camids + 1, pairs)
 
 
 def _shown(table: Table, row: int, root: str) -> str:

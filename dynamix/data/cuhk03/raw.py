@@ -35,11 +35,11 @@ class Release(NamedTuple):
     images: list[Path]  # folders another tool extracted them to
 
     @classmethod
-    def of(cls, bases: list[Path], variant: str) -> "Release":
-        """Found in any of `bases`: beside `cuhk03_release`, or in it."""
-        places = [place for base in bases for place in (base, base / RELEASE)]
-        if bases[0].resolve().name == RELEASE:
-            places.insert(1, bases[0].resolve().parent)
+    def of(cls, base: Path, variant: str) -> "Release":
+        """Found in a folder: beside `cuhk03_release`, or in it."""
+        places = [base, base / RELEASE]
+        if base.resolve().name == RELEASE:
+            places.insert(1, base.resolve().parent)
         images = [place / f"images_{variant}" for place in places]
         return cls(
             _first([place / MAT for place in places]),
@@ -129,7 +129,7 @@ def _numbers(path: Path, column: str, values: Any, count: int) -> np.ndarray:
 
 def rows(reading: Reading, parts: list[str], listed: Protocol) -> Reading:
     """The rows of the splits `parts`; all listed images must lie in the reading's home, and no others."""
-    there = set(folders.images(reading.home, reading.source))
+    there = set(reading.images())
     for part in parts:
         for at in sorted(listed.splits[part].tolist(), key=listed.names.__getitem__):
             name, camera = listed.names[at], int(listed.cameras[at])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dynamix.data import folders, stores
+from dynamix.data import find, stores
+from dynamix.data.folders import Reading
 from dynamix.data.luperson import index, tree
 from dynamix.data.luperson.index import Index
 from dynamix.data.luperson.keys import Layout, Refused, listed, restricted_load
@@ -19,13 +20,32 @@ __all__ = ["KEY", "luperson", "luperson_nl", "restricted_load"]
 KEY = tree.KEY.form  # of LUPerson-NL
 LUPERSON_KEY = Layout("{country:02d}_{city:02d}_{video:04d}_{image:08d}", (None, None, None, None))
 SPLITS = ("train", "all")
-HOMES_NL = (
-    "lupnl_lmdb", "luperson_nl", "LUPerson-NL", "LUPerson_NL", "LUPersonNL", "LUP-NL", "lup-nl",
-    "luperson_nl/lupnl_lmdb", "LUPerson-NL/lupnl_lmdb", "lmdbs", "lmdb",
-)  # fmt: skip
-TREES_NL = ("lup-nl", "images", "luperson_nl", "LUPerson-NL", "LUPersonNL", "LUP-NL", "luperson_nl/lup-nl")
-HOMES = ("lup_lmdb", "luperson", "LUPerson", "LUP", "lup", "luperson/lup_lmdb", "lmdbs", "lmdb")
 STORES = ("lmdb", "lup_lmdb", "")  # where data.mdb lies, seen from keys.pkl
+INNER = ("lmdb", "lmdbs")
+
+
+def _store(home: Path) -> Path | None:
+    """The folder of data.mdb."""
+    stores = (home / name for name in STORES if (home / "keys.pkl").is_file())
+    return next((store for store in stores if (store / "data.mdb").is_file()), None)
+
+
+def _fit(home: Path) -> int:
+    return find.WHOLE if _store(home) else find.NOTHING
+
+
+def _fit_nl(home: Path) -> int:
+    return _fit(home) or (find.PART if tree.present(home) else find.NOTHING)
+
+
+MISSING = "no keys.pkl beside lmdb/data.mdb"
+HOME = find.Home(("LUPerson", "LUP", "lup_lmdb"), (find.Layout(_fit),), MISSING, INNER)
+HOME_NL = find.Home(
+    ("LUPerson-NL", "LUP-NL", "lupnl_lmdb"),
+    (find.Layout(_fit_nl, deep=True),),
+    f"{MISSING}, nor images named {KEY}.jpg or video/{tree.IN_VIDEO.form}.jpg",
+    INNER,
+)
 
 
 def luperson_nl(
@@ -37,16 +57,12 @@ def luperson_nl(
     each video. Raises FileNotFoundError when neither form is there, ValueError on a keys.pkl that is
     malformed or tries to run code, and on an LMDB that is cut short or does not belong to it.
     """
-    refused = _begin(source, split, on_bad_image)
-    store = _store(Path(root), HOMES_NL)
-    if store is not None:
-        return _from_store(source, split, store, _build_nl, refused)
-    for home in (Path(root) / name for name in ("", *TREES_NL)):
-        if tree.present(home):
-            found = index.opened(home, "tree", partial(tree.read, home, refused))
-            return _table(source, split, f"{home}/", found, refused)
-    images = f", nor images named {KEY}.jpg or video/{tree.IN_VIDEO.form}.jpg"
-    raise _missing(source, Path(root), HOMES_NL, images)
+    reading = _opened(source, split, HOME_NL, root, on_bad_image)
+    if _store(reading.home):
+        return _from_store(reading, split, _build_nl)
+    refused = Refused(on_bad_image)
+    found = index.opened(reading.home, "tree", partial(tree.read, reading.home, refused))
+    return _table(reading, split, f"{reading.home}/", found)
 
 
 def luperson(
@@ -57,49 +73,23 @@ def luperson(
     There are no labels: every image is a pid of its own, 0..N-1, until a method groups them (ReMix clusters
     the images of each video). Raises as `luperson_nl` does.
     """
-    refused = _begin(source, split, on_bad_image)
-    store = _store(Path(root), HOMES)
-    if store is None:
-        raise _missing(source, Path(root), HOMES, "")
-    return _from_store(source, split, store, _build, refused)
+    return _from_store(_opened(source, split, HOME, root, on_bad_image), split, _build)
 
 
-def _begin(source: str, split: str, on_bad_image: str) -> Refused:
+def _opened(source: str, split: str, home: find.Home, root: str | Path, on_bad_image: str) -> Reading:
     if split not in SPLITS:
         raise ValueError(
             f"{source} has no split {split!r}: it is single-camera training data, use train or all"
         )
-    if on_bad_image not in ("error", "skip"):
-        raise ValueError(f'on_bad_image must be "error" or "skip", got {on_bad_image!r}')
-    return Refused(on_bad_image)
+    return find.opened(source, home, root, on_bad_image)[0]
 
 
-def _store(root: Path, homes: tuple[str, ...]) -> tuple[Path, Path] | None:
-    """The folders of keys.pkl and of data.mdb."""
-    for home in (root / name for name in ("", *homes)):
-        for store in (home / name for name in STORES):
-            if (home / "keys.pkl").is_file() and (store / "data.mdb").is_file():
-                return home, store
-    return None
-
-
-def _missing(source: str, root: Path, homes: tuple[str, ...], also: str) -> FileNotFoundError:
-    return FileNotFoundError(
-        f"{source}: no keys.pkl beside lmdb/data.mdb{also} in {root} or in its {', '.join(homes)}; "
-        f"{folders.found(root)}; give the folder that holds them"
-    )
-
-
-def _from_store(
-    source: str,
-    split: str,
-    store: tuple[Path, Path],
-    build: Callable[[Path, Refused], Index],
-    refused: Refused,
-) -> Table:
-    home, folder = store
+def _from_store(reading: Reading, split: str, build: Callable[[Path, Refused], Index]) -> Table:
+    home, folder = reading.home, _store(reading.home)
+    assert folder is not None
+    refused = Refused(reading.on_bad_image)
     found = index.opened(home, f"{build.__name__} {folder.name}", partial(build, home, refused))
-    table = _table(source, split, f"{folder}{stores.LOCATOR}", found, refused)
+    table = _table(reading, split, f"{folder}{stores.LOCATOR}", found)
     keys = [table.paths[row].rpartition(stores.LOCATOR)[2] for row in (0, len(table) - 1)]
     stores.check(str(folder), len(table), keys)
     return table
@@ -128,12 +118,12 @@ def _build(home: Path, refused: Refused) -> Index:
     return Index.of(parsed.paths(), pids, videos, "LMDB, no labels, every image its own pid", refused, stamp)
 
 
-def _table(source: str, split: str, home: str, found: Index, refused: Refused) -> Table:
-    note = f"{split}, {found.variant}"
+def _table(reading: Reading, split: str, home: str, found: Index) -> Table:
+    note = f"{split}, {found.variant}" + (f", in {reading.said}" if reading.said else "")
     if found.skipped:
-        if refused.on_bad_image == "error":  # the index was kept by a reading that skipped
+        if reading.on_bad_image == "error":  # the index was kept by a reading that skipped
             raise ValueError(found.problem)
-        skipped = f"{source}: skipped {found.skipped} images, first: {found.problem}"
+        skipped = f"{reading.source}: skipped {found.skipped} images, first: {found.problem}"
         warnings.warn(skipped, stacklevel=4)
         note += f", {found.skipped} images skipped"
-    return found.table(source, home, note)
+    return found.table(reading.source, home, note)

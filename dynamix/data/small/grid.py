@@ -6,15 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from dynamix.data import folders
-from dynamix.data.folders import Reading
+from dynamix.data import find, folders
+from dynamix.data.folders import Names
 from dynamix.data.small import shots, splits
 from dynamix.data.table import Table
 
-NAME = re.compile(r"(?P<pid>\d{4})_(?P<cam>[1-8])_.+\.(?:jpeg|jpg|png|bmp)", re.IGNORECASE | re.ASCII)
-EXAMPLE = "0001_1_25004_107_32_106_221.jpeg (person, camera 1 to 8, ...)"
-PARENTS = ("grid/underground_reid", "underground_reid", "GRID/underground_reid", "GRID", "grid")
+NAMES = Names(
+    re.compile(r"(?P<pid>\d{4})_(?P<cam>[1-8])_.+", re.ASCII),
+    "0001_1_25004_107_32_106_221.jpeg (person, camera 1 to 8, ...)",
+)
 LISTS = "features_and_partitions.mat"
+HOME = find.Home(
+    ("underground_reid", "GRID", "QMUL_GRID"),
+    (find.layout("probe", "gallery", names=NAMES, files=[LISTS]),),
+    find.none_of(["probe", "gallery"], NAMES),
+)
 PEOPLE = range(1, 251)
 UNPAIRED = 0  # the pid of gallery images of nobody in probe
 
@@ -34,9 +40,9 @@ def grid(
     wrong name, a person without one image in each folder, or a split_id not 0 to 9.
     """
     splits.check(source, split, split_id)
-    reading = Reading(source, folders.home(source, root, PARENTS, ["probe", LISTS]), on_bad_image)
-    probe = shots.read(reading, "probe", NAME, EXAMPLE, PEOPLE)
-    gallery = shots.read(reading, "gallery", NAME, EXAMPLE, range(UNPAIRED, PEOPLE[-1] + 1))
+    reading, _ = find.opened(source, HOME, root, on_bad_image)
+    probe = shots.read(reading, "probe", NAMES, PEOPLE)
+    gallery = shots.read(reading, "gallery", NAMES, range(UNPAIRED, PEOPLE[-1] + 1))
     people = shots.paired(reading, probe, {pid: gallery[pid] for pid in gallery if pid != UNPAIRED})
     parts = {"all": people} if split == "all" else _divide(reading.home / LISTS, split_id, people)
     if split != "gallery":

@@ -3,17 +3,23 @@
 import re
 from pathlib import Path
 
-from dynamix.data import folders
-from dynamix.data.folders import Reading
+from dynamix.data import find
+from dynamix.data.folders import Names
 from dynamix.data.small import shots, splits
 from dynamix.data.table import Table
 
 # The last three digits number a person's images. They stand in for the camera, which no file tells: a query
 # and its match then never share a "camera", and nothing is removed from the gallery.
-NAME = re.compile(r"(?P<pid>\d{4})(?P<cam>(?!000)\d{3})\.(?:jpg|jpeg|png|bmp)", re.IGNORECASE | re.ASCII)
-EXAMPLE = "0001001.jpg (person of four digits, image of three, from 1)"
-PARENTS = ("ilids/i-LIDS_Pedestrian", "i-LIDS_Pedestrian", "QMUL-iLIDS", "QMUL_iLIDS", "ilids")
+NAMES = Names(
+    re.compile(r"(?P<pid>\d{4})(?P<cam>(?!000)\d{3})", re.ASCII),
+    "0001001.jpg (person of four digits, image of three, from 1)",
+)
 FOLDERS = ("Persons", "images")
+HOME = find.Home(
+    ("i-LIDS_Pedestrian", "QMUL-iLIDS", "iLIDS"),
+    tuple(find.layout(folder, names=NAMES, called=folder) for folder in FOLDERS),
+    find.none_of(FOLDERS, NAMES),
+)
 PUBLISHED = 119
 
 
@@ -32,9 +38,8 @@ def ilids(
     split_id not 0 to 9.
     """
     splits.check(source, split, split_id)
-    reading = Reading(source, folders.home(source, root, PARENTS, FOLDERS), on_bad_image)
-    folder = next(name for name in FOLDERS if (reading.home / name).exists())
-    seen = shots.read(reading, folder, NAME, EXAMPLE, splits.PEOPLE["ilids"])
+    reading, layout = find.opened(source, HOME, root, on_bad_image)
+    seen = shots.read(reading, layout.called, NAMES, splits.PEOPLE["ilids"])
     for pid in [pid for pid, images in seen.items() if len(images) < 2]:
         path = reading.home / seen.pop(pid)[0].path
         reading.refuse(f"{path} is the only image of person {pid}: copy the others there or move it away")

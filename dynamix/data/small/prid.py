@@ -3,14 +3,14 @@
 import re
 from pathlib import Path
 
-from dynamix.data import folders
-from dynamix.data.folders import Reading
+from dynamix.data import find
+from dynamix.data.folders import Names
 from dynamix.data.small import shots, splits
 from dynamix.data.table import Table
 
-NAME = re.compile(r"person_(?P<pid>\d{4})\.(?:png|jpg|jpeg|bmp)", re.IGNORECASE | re.ASCII)
-EXAMPLE = "person_0001.png"
-PARENTS = ("prid2011/prid_2011", "prid2011", "prid_2011", "prid")
+NAMES = Names(re.compile(r"person_(?P<pid>\d{4})", re.IGNORECASE | re.ASCII), "person_0001.png")
+CAMERAS = ("single_shot/cam_a", "single_shot/cam_b")
+HOME = find.Home(("prid2011", "prid"), (find.layout(*CAMERAS, names=NAMES),), find.none_of(CAMERAS, NAMES))
 SHARED = 200  # people 1 to 200 are the same in both cameras
 A, B = range(1, 386), range(1, 750)
 OFFSET = 1000  # person 201 of camera A is not person 201 of camera B: A's 201 to 385 become 1201 to 1385
@@ -31,9 +31,11 @@ def prid(
     folder, ValueError on a wrong name, a shared person missing in a camera, or a split_id not 0 to 9.
     """
     splits.check(source, split, split_id)
-    reading = Reading(source, folders.home(source, root, PARENTS, ["single_shot"]), on_bad_image)
-    a = shots.read(reading, "single_shot/cam_a", NAME, EXAMPLE, A, camid=0)
-    b = shots.read(reading, "single_shot/cam_b", NAME, EXAMPLE, B, camid=1)
+    reading, _ = find.opened(source, HOME, root, on_bad_image)
+    a, b = (
+        shots.read(reading, folder, NAMES, people, camid)
+        for camid, (folder, people) in enumerate(zip(CAMERAS, (A, B), strict=True))
+    )
     only_a, only_b = ({pid for pid in camera if pid > SHARED} for camera in (a, b))
     shared = shots.paired(
         reading,

@@ -1,11 +1,9 @@
 """The images of each person in a folder of a small set, and people who must be seen once by both cameras."""
 
-import re
 from collections.abc import Collection
 from typing import NamedTuple
 
-from dynamix.data import folders
-from dynamix.data.folders import Reading
+from dynamix.data.folders import Names, Reading
 
 
 class Shot(NamedTuple):
@@ -14,26 +12,23 @@ class Shot(NamedTuple):
 
 
 def read(
-    reading: Reading, folder: str, name: re.Pattern[str], example: str, pids: Collection[int], camid: int = 0
+    reading: Reading, folder: str, names: Names, pids: Collection[int], camid: int = 0
 ) -> dict[int, list[Shot]]:
     """The images of each person, sorted by name; the camera is the name's group cam (from 1), or `camid`.
 
     An image whose name does not parse, or whose person is not one of `pids`, is refused.
     """
     found: dict[int, list[Shot]] = {}
-    for base in folders.images(reading.home / folder, reading.source):
-        match = name.fullmatch(base)
-        path = reading.home / folder / base
-        if match is None:
-            reading.refuse(f"{path} is not named like {example}: rename it or move it away")
-        elif int(match["pid"]) not in pids:
+    for path, match in reading.named(folder, names):
+        pid = int(match["pid"])
+        if pid not in pids:
             reading.refuse(
-                f"{path}: {folder} of {reading.source} has the people {min(pids)} to {max(pids)} only: "
-                "rename it or move it away"
+                f"{reading.home / path}: {folder} of {reading.source} has the people {min(pids)} to "
+                f"{max(pids)} only: rename it or move it away"
             )
         else:
-            camera = int(match["cam"]) - 1 if "cam" in name.groupindex else camid
-            found.setdefault(int(match["pid"]), []).append(Shot(f"{folder}/{base}", camera))
+            camera = int(match["cam"]) - 1 if "cam" in names.pattern.groupindex else camid
+            found.setdefault(pid, []).append(Shot(path, camera))
     return found
 
 

@@ -3,14 +3,14 @@
 import re
 from pathlib import Path
 
-from dynamix.data import folders
-from dynamix.data.folders import Reading
+from dynamix.data import find
+from dynamix.data.folders import Names
 from dynamix.data.small import shots, splits
 from dynamix.data.table import Table
 
-NAME = re.compile(r"(?P<pid>\d{3})_\d{1,3}\.(?:bmp|png|jpg|jpeg)", re.IGNORECASE | re.ASCII)
-EXAMPLE = "000_45.bmp (person of three digits, angle)"
-PARENTS = ("viper/VIPeR", "VIPeR", "viper", "VIPeR.v1.0", "viper/VIPeR.v1.0")
+NAMES = Names(re.compile(r"(?P<pid>\d{3})_\d{1,3}", re.ASCII), "000_45.bmp (person of three digits, angle)")
+CAMERAS = ("cam_a", "cam_b")
+HOME = find.Home(("VIPeR", "VIPeR.v1.0"), (find.layout(*CAMERAS, names=NAMES),), find.none_of(CAMERAS, NAMES))
 PUBLISHED = 632
 
 
@@ -28,10 +28,10 @@ def viper(
     ValueError on a wrong name, a person without one image in each camera, or a split_id not 0 to 9.
     """
     splits.check(source, split, split_id)
-    reading = Reading(source, folders.home(source, root, PARENTS, ["cam_a", "cam_b"]), on_bad_image)
+    reading, _ = find.opened(source, HOME, root, on_bad_image)
     cameras = [
-        shots.read(reading, folder, NAME, EXAMPLE, splits.PEOPLE["viper"], camid)
-        for camid, folder in enumerate(("cam_a", "cam_b"))
+        shots.read(reading, folder, NAMES, splits.PEOPLE["viper"], camid)
+        for camid, folder in enumerate(CAMERAS)
     ]
     people = shots.paired(reading, *cameras)
     train, test = splits.divide("viper", split_id, people)

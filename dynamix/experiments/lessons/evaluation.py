@@ -15,7 +15,7 @@ from dynamix.config import Config
 from dynamix.data.mannequins import plan
 from dynamix.data.mannequins.render import render
 from dynamix.data.mannequins.truth import SPLITS
-from dynamix.data.market1501 import FOLDERS, NAME
+from dynamix.data.market1501 import FOLDERS, WORLD_NAMES
 from dynamix.data.table import Paths, Table, constant
 
 BINS, STRIPES = 8, 8  # of a color histogram: per channel, and from head to foot
@@ -25,7 +25,7 @@ def whole_gallery(root: Path) -> Table:
     """Every file of a Market-style gallery by name, junk (pid -1) too, which `data.load` leaves out."""
     folder = Path(root) / FOLDERS["gallery"]
     names = sorted(path.name for path in folder.iterdir())
-    parsed = [match for match in map(NAME.fullmatch, names) if match]
+    parsed = [match for match in map(WORLD_NAMES.match, names) if match]
     if len(parsed) < len(names):
         raise ValueError(f"{folder} holds files that are not named like Market-1501's")
     pids = np.array([int(match["pid"]) for match in parsed])
