@@ -146,9 +146,8 @@ def find(source: str, home: Home, root: str | Path) -> Place:
         if some:
             return some[0]
     usual = ", ".join((*home.names, *home.inner))
-    raise FileNotFoundError(
-        f"{source}: {home.missing} in {root} or in its {usual}; {folders.found(root)}; {home.advice}"
-    )
+    where = f"{root} or in its {usual}" if usual else root
+    raise FileNotFoundError(f"{source}: {home.missing} in {where}; {folders.found(root)}; {home.advice}")
 
 
 def opened(source: str, home: Home, root: str | Path, on_bad_image: str) -> tuple[Reading, Layout]:
