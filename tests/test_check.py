@@ -169,8 +169,9 @@ DAMAGE = {
     "bmp cut": encoded(BMP)[:-1],
     "webp cut": encoded("webp")[:-40],
     "tiff cut": encoded("tiff")[:-400],
+    "film": b"RIFF\0\2\0\0AVI LIST" + b"\0" * 500,
 }
-EXPECTED = {"empty": "empty", "alien": "alien", "zeros": "alien"} | dict.fromkeys(
+EXPECTED = {"empty": "empty", "alien": "alien", "zeros": "alien", "film": "alien"} | dict.fromkeys(
     ("bmp cut", "webp cut", "tiff cut"), "undecodable"
 )
 
@@ -193,6 +194,7 @@ class TestFiles:
         "content",
         [
             encoded(JPEG) + b"\0" * 300 + b"\n",
+            encoded(BMP)[:2] + b"\xff" * 4 + encoded(BMP)[6:],  # a wrong size in its header
             *map(encoded, (JPEG, PNG, BMP, "webp", "tiff", "gif", "ppm", "jpeg2000", "tga", "pcx", "ico")),
         ],
     )
@@ -320,6 +322,10 @@ class TestProtocol:
         (problem,) = self.found(query=((2, 0), (4, 1)), gallery=((2, 0), (4, 1), (5, 0), (2, 0)))
         assert problem.kind == "no match" and "0, 1" in problem.text
         assert self.found(query=((2, 0), (4, 1)), gallery=((2, 0), (4, 1), (4, 0))) == []  # one has
+
+    def test_the_largest_numbers(self):
+        most, camera = 2**53, 10**6
+        assert self.found(query=((most, camera),), gallery=((most, 0), (1, camera))) == []
 
     def test_a_query_pid_without_gallery_images(self):
         (problem,) = self.found(query=((2, 0), (4, 1), (9, 0)), gallery=((2, 1), (3, 0)))

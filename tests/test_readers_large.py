@@ -530,6 +530,13 @@ class TestLinks:
         with pytest.raises((ValueError, OSError), match=victim.name):
             Images.of(table, (32, 16))
 
+    def test_nothing_but_links_to_themselves(self, tmp_path):
+        layouts.write_market1501(tmp_path)
+        for place in [*(tmp_path / "query").iterdir(), tmp_path / "query" / "more", tmp_path / "market1501"]:
+            place.unlink(missing_ok=True)
+            place.symlink_to(place)
+        assert len(data.load("market1501", tmp_path, "query")) == 3
+
     def test_in_msmt17_too(self, tmp_path):
         layouts.write_msmt17(tmp_path)
         table = data.load("msmt17", tmp_path, "query")

@@ -82,7 +82,7 @@ def held(folder: Path, names: Names, *, below: bool = True) -> int:
     inner = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            is_folder = entry.is_dir()
+            is_folder = folders.is_folder(entry)
             if names.match(entry.name) and (is_folder or folders.is_image(entry.name)):
                 return WHOLE
             inner += [Path(entry.path)] if is_folder and below else []
@@ -123,7 +123,7 @@ def places(home: Home, root: Path) -> list[Place]:
 def _inside(home: Home, folder: Path) -> list[Path]:
     wanted = {plain(name) for name in (*home.names, *home.inner)}
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.is_dir() and plain(entry.name) in wanted]
+        names = [entry.name for entry in entries if folders.is_folder(entry) and plain(entry.name) in wanted]
     return [folder / name for name in sorted(names) if not CLUTTER.fullmatch(name)]
 
 
@@ -146,9 +146,8 @@ def find(source: str, home: Home, root: str | Path) -> Place:
         if some:
             return some[0]
     usual = ", ".join((*home.names, *home.inner))
-    raise FileNotFoundError(
-        f"{source}: {home.missing} in {root} or in its {usual}; {folders.found(root)}; {home.advice}"
-    )
+    where = f"{root} or in its {usual}" if usual else root
+    raise FileNotFoundError(f"{source}: {home.missing} in {where}; {folders.found(root)}; {home.advice}")
 
 
 def opened(source: str, home: Home, root: str | Path, on_bad_image: str) -> tuple[Reading, Layout]:

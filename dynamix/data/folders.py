@@ -155,7 +155,7 @@ class Reading:
         for entry in sorted(others, key=attrgetter("name")):
             if is_foreign(entry.name):
                 self.refuse(f"{entry.path} is in a format that is not read: convert it to .png or .jpg")
-            elif folder and entry.is_dir():
+            elif folder and is_folder(entry):
                 for path in images_below(entry.path):
                     self.refuse(f"{path} lies in a sub-folder: move the images up into {place}")
         if not names and not self.problems:
@@ -198,6 +198,14 @@ def is_file(entry: "os.DirEntry[str]") -> bool:
         return entry.is_file() or (entry.is_symlink() and not entry.is_dir())
     except OSError:  # a link to itself
         return True
+
+
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a folder, or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def check_split(source: str, split: str, splits: Sequence[str]) -> None:

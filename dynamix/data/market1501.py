@@ -24,7 +24,7 @@ def home(names: tuple[str, ...], named: Names) -> find.Home:
 
 
 HOME = home(("Market-1501-v15.09.15", "Market-1501", "market"), NAMES)
-WORLD = home(HOME.names, WORLD_NAMES)
+WORLD = home((), WORLD_NAMES)  # never looked for in a real dataset's folder: it would get a wrong name
 
 
 def market1501(

@@ -208,5 +208,6 @@ def _images_below(reading: Reading, folder: str) -> set[str]:
 
 def _images_in(folder: Path, prefix: str) -> Iterator[str]:
     for entry in os.scandir(folder):
-        if folders.is_image(entry.name) and folders.is_file(entry):
+        image = folders.is_image(entry.name) or folders.is_foreign(entry.name)
+        if image and folders.is_file(entry):
             yield prefix + entry.name
