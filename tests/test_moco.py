@@ -469,6 +469,17 @@ def test_a_state_of_another_version_is_no_damage(unbroken, table, tmp_path):
         finish(CONFIG, table, tmp_path)
 
 
+def test_a_state_that_may_not_be_read_is_not_called_damaged(unbroken, table, monkeypatch):
+    """safetensors calls it missing; the remedy is a right, not another training."""
+
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(PermissionError, match="cannot read .*state.safetensors"):
+        finish(CONFIG, table, unbroken[0])
+
+
 def test_a_state_without_counts_is_named(table, tmp_path):
     storage.write({"queue": torch.zeros(2, 2)}, tmp_path / moco.STATE, {"config": to_json(CONFIG)})
     with pytest.raises(ValueError, match=r"state.safetensors is not a pre-training .*counts"):

@@ -52,8 +52,8 @@ def demo(
     seeds = tuple(dict.fromkeys(seeds))
     for folder in (out, runs):
         disk.check_folder(folder)
-    for file in (record,) if record is not None else ():
-        disk.check_file(file)
+    if record is not None:
+        disk.check_file(record)
     config = profile(profile_name)
     print(f"1/3  the embedded benchmark ({profile_name} profile): drawn once, then cached")
     roots = worlds.build(config.mannequins, worlds=("plaza", "videos", *TEST_WORLDS))

@@ -145,7 +145,7 @@ def networks(config: Config, device: torch.device, pids: int) -> tuple[float, fl
 
     Of a batch without its losses, on made-up images.
     """
-    load = os.getloadavg()[0]  # of other work: this one begins
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # of other work: this one begins
     encoder = encoders.build(config.encoder).to(device)
     momentum = encoders.momentum_copy(encoder)
     views, count = VIEWS[config.aug.views], config.batch.size
@@ -156,6 +156,7 @@ def networks(config: Config, device: torch.device, pids: int) -> tuple[float, fl
 
     def step(count: int) -> None:
         encoder.train()
+        momentum.train(config.opt.ema_buffers == "own")  # as the trainer does
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss = torch.stack([encoder(ready[:count]).square().mean() for _ in views.encoder]).sum()
             with torch.no_grad():
@@ -172,7 +173,7 @@ def networks(config: Config, device: torch.device, pids: int) -> tuple[float, fl
     if device.type == "cpu":
         # Each operation has a price whatever its size, on a busy machine most of its time: scaled from few
         # images to a batch it would be paid many times. So few are timed only where they are work enough.
-        count = min(count, max(PROBE, int(WORK / operations(momentum, ready[:1]))))
+        count = min(count, max(PROBE, int(WORK / max(1.0, operations(momentum, ready[:1])))))
     else:
         torch.cuda.reset_peak_memory_stats(device)
     worked, began = time.thread_time(), time.perf_counter()

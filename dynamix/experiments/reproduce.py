@@ -155,8 +155,8 @@ def reproduce(request: Request, *, plan: bool = False) -> None:
     further = tuple(name for name in names if name not in ORDER) if "all" in asked else ()
     request = replace(request, names=names, one_seed=further)
     made = request.ledger()
-    for folder in (request.out, request.results, request.runs, *([PICTURES] if figures else [])):
-        if not plan:  # before hours of training, not after them
+    if not plan:  # before hours of training, not after them
+        for folder in (request.out, request.results, request.runs, *([PICTURES] if figures else [])):
             disk.check_folder(folder)
     nothing = ["a figure is drawn of what has run: nothing to run"]
     print("\n".join(made.lines(request.jobs, timed=plan) if names else nothing))
