@@ -314,11 +314,11 @@ def _pieces(rows: Float[Tensor, "n D"]) -> tuple[Tensor, ...]:
 def _products(left: Float[Tensor, "q D"], right: tuple[Tensor, ...]) -> Float[Tensor, "q G"]:
     """left @ right.T, right in `_pieces`: sums of short products, whose error is that of a short one."""
     scores = left.new_zeros(len(left), len(right[0])) if right else left.new_empty(len(left), 0)
+    pieces = _pieces(left)
     for start in range(0, scores.shape[1], TILE):
-        for number, (a, b) in enumerate(zip(_pieces(left), right, strict=True)):
-            part = product(a, b[start : start + TILE])
-            out = scores[:, start : start + TILE]
-            out.copy_(part) if number == 0 else out.add_(part)
+        out = scores[:, start : start + TILE]
+        for number, (a, b) in enumerate(zip(pieces, right, strict=True)):
+            product(a, b[start : start + TILE], out, add=number > 0)
     return scores
 
 
@@ -330,10 +330,11 @@ def _margin(dtype: torch.dtype, dim: int) -> float:
 def _exact(sides: _Sides, i: Int[np.ndarray, " E"], j: Int[np.ndarray, " E"]) -> Float[np.ndarray, " E"]:
     """Cosines of pairs in float64, bit for bit the same wherever a pair stands; `i` ascending."""
     a, b = (torch.from_numpy(side).to(sides.query.device) for side in (i, j))
-    few = sides.query[i[0] : i[-1] + 1].double() if len(i) else sides.query[:0].double()
+    first = int(i[0]) if len(i) else 0
+    queries = sides.query[first : int(i[-1]) + 1 if len(i) else 0].double()  # few: a pair copies one of them
     step = max(1, (PAIRS if a.is_cuda else CACHED) // max(1, sides.query.shape[1]))
     products = [
-        _dots(few.index_select(0, one - int(i[0])), sides.gallery.index_select(0, other).double())
+        _dots(queries.index_select(0, one - first), sides.gallery.index_select(0, other).double())
         for one, other in zip(a.split(step), b.split(step), strict=True)
     ]
     return (torch.cat(products) / (sides.query_lengths[a] * sides.gallery_lengths[b])).cpu().numpy()

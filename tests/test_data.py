@@ -151,8 +151,6 @@ class TestCheckTrainable:
             check_trainable(concat([multi(), single()]), Batch(ids_multi=2, ids_single=4))
         with pytest.raises(ValueError, match="needs 2 single-camera.*has 0"):
             check_trainable(multi(), self.batch)
-        with pytest.raises(ValueError, match="both 0.*would be empty"):
-            check_trainable(multi(), Batch(ids_multi=0, ids_single=0))
 
     def test_videos_to_be_clustered_need_no_labels(self):
         unlabeled = dataclasses.replace(single(), labels=np.full(len(single()), -1))

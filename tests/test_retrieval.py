@@ -581,7 +581,7 @@ def search(monkeypatch, encoder, tmp_path, crops, capsys):
     """`dynamix search` on these crops: the lines it prints. `untrained`: it must not load the encoder."""
 
     def run(untrained=False, **options):
-        def load(_):
+        def load(_, say):
             assert not untrained, "the encoder was loaded first"
             return encoder, CONFIG
 

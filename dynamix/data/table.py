@@ -278,8 +278,6 @@ def check_trainable(table: Table, batch: Batch, *, clustered: bool = False) -> N
 
     `clustered`: identities of the videos are yet to be found, and their images need no labels.
     """
-    if not batch.size:
-        raise ValueError("batch.ids_multi and batch.ids_single are both 0: a batch would be empty; raise one")
     single = table.videos >= 0
     multi_rows = ~single & (table.labels >= 0)
     multi = _distinct(table.labels[multi_rows])

@@ -1,14 +1,16 @@
 """Scores that are the same bits wherever a pair stands, and what decides between them."""
 
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dynamix.similarity.threads import spread
+from dynamix.similarity.threads import alone, spread
 
 BLOCK = 2**20  # numbers gathered at once: they stay in cache from one operation to the next
 
@@ -87,15 +89,43 @@ def full_precision(device: torch.device) -> Iterator[None]:
         cuda.allow_bf16_reduced_precision_reduction = reduced
 
 
-def product(left: Float[Tensor, "n D"], right: Float[Tensor, "m D"]) -> Float[Tensor, "n m"]:
-    """left @ right.T in full precision, by the library that is fastest at it."""
+def product(
+    left: Float[Tensor, "n D"], right: Float[Tensor, "m D"], out: Float[Tensor, "n m"], *, add: bool = False
+) -> Float[Tensor, "n m"]:
+    """left @ right.T in full precision, written to `out` or added to it, by the library that is fastest."""
     with full_precision(left.device):
-        if left.dtype == right.dtype == torch.float32 and left.device.type == "cpu":
-            try:  # up to twice as fast as `mm` on processors that are not Intel's
-                return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
-            except (RuntimeError, AttributeError):  # this build of torch comes without it
-                pass
-        return left @ right.T
+        if left.dtype == right.dtype == torch.float32 and left.device.type == "cpu" and _by_onednn():
+            part = _onednn(left, right)
+            return out.add_(part) if add else out.copy_(part)
+        return torch.addmm(out, left, right.T, beta=int(add), out=out)
+
+
+def _onednn(left: Float[Tensor, "n D"], right: Float[Tensor, "m D"]) -> Float[Tensor, "n m"]:
+    return torch.ops.mkldnn._linear_pointwise(left, right, None, "none", [], "")
+
+
+@cache
+def _by_onednn() -> bool:
+    """Whether oneDNN is faster than BLAS here: up to twice as fast on processors that are not Intel's."""
+    left, right = torch.ones(256, 512), torch.ones(512, 512)
+    out = left.new_empty(256, 512)
+    with alone(), full_precision(left.device):
+        try:
+            return 1.1 * seconds(lambda: _onednn(left, right)) < seconds(
+                lambda: torch.mm(left, right.T, out=out)
+            )
+        except (RuntimeError, AttributeError):  # this build of torch comes without it
+            return False
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The shortest of a few calls: another process may have held up the others."""
+    took = []
+    for _ in range(12):  # the first one prepares the kernel
+        began = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - began)
+    return min(took)
 
 
 def check_chunk(chunk: int | None) -> None:

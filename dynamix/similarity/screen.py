@@ -7,7 +7,6 @@ pair beyond it needs no second look. Centroids are coded less their mean m: x.m 
 centroid, and without it neither scores nor errors are larger than the spread of the centroids.
 """
 
-import time
 from collections.abc import Iterator
 from functools import cache
 from typing import Literal, NamedTuple
@@ -16,15 +15,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dynamix.similarity.exact import blocks, full_precision, margin, product
-from dynamix.similarity.threads import spread
+from dynamix.similarity.exact import blocks, full_precision, margin, product, seconds
+from dynamix.similarity.threads import alone, spread
 
 Kind = Literal["int8", "bfloat16", "float32"]
 DEVICES = ("cpu", "cuda")
 GROUP = 32  # centroids that share a scale; their largest score stands for them
 ROWS = {"cpu": 1024, "cuda": 4096}  # features a product
 TILE = {  # centroids a product, as measured: large enough for what comes after it to cost little
-    "cpu": {"int8": 16384, "bfloat16": 16384, "float32": 4096},
+    "cpu": {"int8": 8192, "bfloat16": 8192, "float32": 4096},
     "cuda": {"int8": 32768, "bfloat16": 32768, "float32": 32768},
 }
 LOOKS = 32  # groups a feature and tile
@@ -100,22 +99,15 @@ def kinds(device: str) -> tuple[Kind, ...]:
 
 @cache
 def _seconds(kind: Kind) -> float:
-    """The best of a few small products; on one thread, as a busy core would hold up all of them."""
-    rows, columns, threads = torch.ones(256, 512), torch.ones(512, 512), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        left, right = encode(columns, kind), encode(rows, kind)
-        out = _room(left, len(rows))
-        took = []
-        for _ in range(12):  # the first one prepares the kernel
-            began = time.perf_counter()
-            _product(left.values, right.values, out)
-            took.append(time.perf_counter() - began)
-        return min(took)
-    except (RuntimeError, AttributeError):  # this build of torch has no such product
-        return float("inf")
-    finally:
-        torch.set_num_threads(threads)
+    """Of a small product; on one thread, as a busy core would hold up all of them."""
+    rows, columns = torch.ones(256, 512), torch.ones(512, 512)
+    with alone():
+        try:
+            left, right = encode(columns, kind), encode(rows, kind)
+            out = _room(left, len(rows))
+            return seconds(lambda: _product(left.values, right.values, out))
+        except (RuntimeError, AttributeError):  # this build of torch has no such product
+            return float("inf")
 
 
 def _kind(codes: Codes) -> str:
@@ -128,9 +120,9 @@ def _room(codes: Codes, columns: int) -> Tensor:
 
 
 def _product(left: Tensor, right: Tensor, room: Tensor) -> Tensor:
-    """left @ right.T, in `room` where the product can be told to write there."""
-    if left.dtype == torch.float32 and left.device.type == "cpu":
-        return product(left, right)
+    """left @ right.T, written to `room`."""
+    if left.dtype == torch.float32:
+        return product(left, right, room)
     with full_precision(left.device):
         if left.dtype == torch.int8:
             return torch._int_mm(left, right.T, out=room)
