@@ -1,10 +1,14 @@
 """DynaMix, reproduced: generalizable person re-identification from labeled multi-camera data mixed with
 huge pseudo-labeled single-camera data.
 
-The modules, from the images to the tables (imports point down this list only):
+The modules, from the images to the tables; each imports only from those above it:
 
+    fields        what a setting may be: its type and its range
     config        settings; the profiles tiny, mini, gpu, paper
     disk          places that can be written, files that are whole or not there, the cache
+    storage       tensors in safetensors files
+    forks         lets a fork wait for the work of another thread
+    distributed   several processes that train as one
     data          tables of images from real layouts, decoding, views; the embedded benchmark
     encoders      the encoder, published weights for it, its momentum copy (Eq. 2)
     features      the encoder over rows, in chunks
@@ -14,12 +18,14 @@ The modules, from the images to the tables (imports point down this list only):
     sampling      Data Sampling Module (Sec. 3.4): Hungarian, median, queue
     losses        instance, augmentation, centroids, camera centroids (Eq. 1)
     methods       one paper, one file: the epoch and the objective
+    checkpoint    what a run needs to go on, and the encoder it trained
     trainer       one loop for every method: a generator of records
     evaluation    CMC, mAP, mINP; pseudo-label quality
     retrieval     a searchable gallery of person crops
     export        ONNX, and weights that timm reads
     plots         every picture
     experiments   trainings by dataset name, protocols, runs, the demo
+    cli           the commands
 
 Words: a *row* is an image's number in its table; *pid* the dataset's number of a person, *label* the
 training identity (-1 = ignored), *camid* the camera, *video* the clip of a single-camera image. *Query*

@@ -1,4 +1,7 @@
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -322,3 +325,22 @@ def test_threads_do_not_change_a_bit():
         torch.set_num_threads(1)
     for alone, spread in zip(one, three, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(alone, spread, strict=True))
+
+
+def test_a_processor_without_vnni_finds_the_same():
+    """There torch's product of 8-bit integers overflows; oneDNN can be told to do everywhere as there."""
+    code = """
+import torch
+from dynamix.similarity import nearest, screen
+screen.kinds = lambda device: ("int8",)
+draw = torch.Generator().manual_seed(0)
+rows = [torch.nn.functional.normalize(torch.rand(n, 768, generator=draw) - 0.1) for n in (512, 4096)]
+found, (near, second) = nearest(*rows), (rows[0].double() @ rows[1].double().T).topk(2).values.T
+print(float((near - found.similarity).max()), int((near > second + 1e-6).sum()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    behind, decided = done.stdout.split()
+    assert float(behind) < 1e-6 and int(decided) > 400
