@@ -1,8 +1,8 @@
-"""What no change of the experiments' code may move: the runs behind every row, and the numbers of every table.
+"""What no change of the experiments' code may move: the runs behind every row, every number of a table.
 
 `keys.json` holds, of every table, row and seed that was recorded, the key of its run; the tables' numbers are
-those of the CSV files in figures/tables. `compare.py` beside this file does the same for bits, between two work
-trees.
+those of the CSV files in figures/tables. `compare.py` beside this file does the same for bits, between two
+work trees.
 """
 
 import csv
