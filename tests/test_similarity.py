@@ -309,6 +309,18 @@ def test_groups_of_another_length_are_refused(features, centroids, words):
         nearest(random(6, 3), random(4, 3), **groups)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_gradients_flow_through_unit_rows(threads):
+    rows = random(9, 5).requires_grad_()
+    torch.set_num_threads(threads)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(similarity.exact, "BLOCK", 10)  # of two rows each
+            assert torch.autograd.gradcheck(unit, rows)
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_threads_do_not_change_a_bit():
     """Parts of the features, searched at once by threads of their own; one kind of codes may be given up."""
     draw = torch.Generator().manual_seed(0)

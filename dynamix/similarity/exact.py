@@ -52,7 +52,7 @@ def lengths(rows: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
         length = row_sums(rows[part] * rows[part]).sqrt()
         out[part] = length.where(length > 0, 1)
 
-    deque(spread(measure, blocks(rows), rows.device), 0)
+    _each_block(measure, rows)
     return out
 
 
@@ -63,8 +63,16 @@ def unit(features: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
     def scale(part: slice) -> None:
         out[part] = features[part] / lengths(features[part])[:, None]
 
-    deque(spread(scale, blocks(features), features.device), 0)
+    _each_block(scale, features)
     return out
+
+
+def _each_block(work: Callable[[slice], None], rows: Float[Tensor, "n D"]) -> None:
+    if rows.requires_grad and torch.is_grad_enabled():  # one thread writes down how to go back
+        for part in blocks(rows):
+            work(part)
+    else:
+        deque(spread(work, blocks(rows), rows.device), 0)
 
 
 def blocks(rows: Float[Tensor, "n D"], multiple: int = 1) -> list[slice]:
