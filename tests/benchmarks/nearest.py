@@ -101,10 +101,10 @@ def compare(what: str, queries: torch.Tensor, centroids: torch.Tensor, floor: fl
     equal = int((place == found.index.cpu()).sum())
     note = f"{equal:,} of {len(host):,} rows equal, the others tied within 2e-6"
     return [
-        Row(what=what, ours=once, baseline=theirs, against="faiss IndexFlatIP", floor=floor,
+        Row(what=what, ours=once, baseline=theirs, against="faiss, flat", floor=floor,
             floor_is=f"bare {kind} product", target=">= 2.5 x", note=note),
-        Row(what="  the same", ours=once, baseline=plain, against="(Q @ C.T).max(1), 1,024 rows at a time"),
-        Row(what="  centroids prepared before", ours=again, baseline=theirs, against="faiss IndexFlatIP"),
+        Row(what="  the same", ours=once, baseline=plain, against="product, max"),
+        Row(what="  centroids prepared before", ours=again, baseline=theirs, against="faiss, flat"),
     ]  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def forced(queries: torch.Tensor, centroids: torch.Tensor, floor: float, times: 
     finally:
         screen.kinds = everything
     return [Row(what="float32 alone (a CPU without bfloat16)", ours=ours, baseline=theirs,
-                against="faiss IndexFlatIP", floor=floor, floor_is="bare float32 product",
+                against="faiss, flat", floor=floor, floor_is="bare float32 product",
                 target=">= 1 x")]  # fmt: skip
 
 

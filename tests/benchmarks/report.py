@@ -85,7 +85,7 @@ def beside(measure: Callable[[], Sequence[Row]]) -> list[Row]:
     """What is measured on a quiet machine, and again beside a process that keeps one core busy."""
     quiet = list(measure())
     with busy():
-        return quiet + [replace(row, what=f"{row.what}; one core busy", target="") for row in measure()]
+        return quiet + [replace(row, what=f"{row.what}; busy", target="") for row in measure()]
 
 
 def show(name: str, rows: Sequence[Row], *, save: bool, device: str = "") -> None:
